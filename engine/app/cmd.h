@@ -1,0 +1,13 @@
+/* cmd.h: one function per command; each returns the exit code of the program. */
+#ifndef WK_CMD_H
+#define WK_CMD_H
+
+#include "engine/app/args.h"
+
+int wk_cmd_run(wk_args *a);
+int wk_cmd_chat(wk_args *a);
+int wk_cmd_show(wk_args *a);
+int wk_cmd_tokenize(wk_args *a);
+int wk_cmd_plan(wk_args *a);
+
+#endif

@@ -1,0 +1,59 @@
+/* os.h: what the engine needs of the operating system, behind functions that tests can fail. */
+#ifndef WK_OS_H
+#define WK_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/err.h"
+
+/* A whole file, mapped read-only (regular files only; a folder, FIFO or device is refused by name).
+ * Errors: WICK_E_IO with path and cause. n = 0 for an empty file, p then points to no byte. */
+typedef struct wk_map_file {
+    const uint8_t *p;
+    size_t n;
+    int64_t mtime_ns;
+} wk_map_file;
+int wk_os_map(wk_map_file *out, const char *path, wk_err *err);
+void wk_os_unmap(wk_map_file *m); /* zeroed record is fine */
+/* Tells the kernel that [p, p+n) of a mapping is not needed any more. */
+void wk_os_drop(const void *p, size_t n);
+
+/* Reads a small text file (at most cap-1 bytes, NUL-terminated). Returns bytes or -1. */
+int64_t wk_os_read_small(const char *path, char *buf, size_t cap);
+
+uint64_t wk_os_now_ns(void); /* monotonic */
+
+/* What this process may use. */
+typedef struct wk_machine {
+    int n_core;           /* physical cores in the affinity mask */
+    int n_affinity;       /* CPUs in the affinity mask */
+    double quota;         /* cgroup CPU quota in CPUs, 0 = none */
+    int n_thread;         /* the default team: max(1, min(n_core, floor(quota))) */
+    uint64_t mem_free;    /* bytes available: min(MemAvailable, cgroup headroom) */
+    uint64_t mem_cgroup;  /* cgroup limit in bytes, 0 = none */
+} wk_machine;
+void wk_os_machine(wk_machine *m);
+/* The same below another root ("" = the real one), for the CPUs of mask (n_word * 64 bits; NULL = the
+ * affinity mask of the calling thread). Tests hand in trees of their own. */
+void wk_os_machine_at(wk_machine *m, const char *root, const uint64_t *mask, size_t n_word);
+
+/* Bytes that nobody outside can foresee (seeds). Falls back to the clock where the system has none. */
+void wk_os_random(void *p, size_t n);
+
+/* Fault injection: the n-th system call of this file from now on fails with error code err_no
+ * (1 = the next one, 0 = off). Counted: open, fstat, mmap, read. Tests only. */
+void wk_os_fail_at(uint32_t n, int err_no);
+
+/* Futex with a private word; timeout_ns < 0 waits for ever. Spurious returns are allowed. */
+void wk_os_futex_wait(const uint32_t *word, uint32_t expected, int64_t timeout_ns);
+void wk_os_futex_wake_all(const uint32_t *word);
+
+/* An eventfd (a pipe where there is none): readable between set and clear. -1 is a valid, empty one. */
+int wk_os_event_open(void);
+void wk_os_event_set(int fd);
+void wk_os_event_clear(int fd);
+void wk_os_event_close(int fd);
+
+#endif

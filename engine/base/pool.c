@@ -1,0 +1,305 @@
+/* pool.c: the team of threads. The only file that knows OpenMP.
+ *
+ * Two makers of threads behind one interface: an OpenMP region per run (the runtime keeps its workers
+ * between runs), or pthreads that sleep on a word (WICK_PTHREADS=1), which ThreadSanitizer understands.
+ * The barrier is ours in both: an arrival counter and a phase word on lines of their own. A phase number
+ * instead of a flag needs no per-thread sense and cannot be mistaken for the phase before. */
+#include "engine/base/pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+
+#include "engine/base/arena.h"
+#include "engine/base/attr.h"
+#include "engine/base/os.h"
+
+#if WK_X86_64
+#include <xmmintrin.h>
+#endif
+#if !WICK_PTHREADS
+#include <omp.h>
+#endif
+
+enum { SPIN_NS = 50000, PAUSES = 32, N_YIELD = 16, FAR = 128 };
+
+/* A shared counter, FAR bytes from the next: prefetchers fetch lines in pairs. */
+typedef struct wk_far_word {
+    uint32_t v; /* atomic */
+    char pad[FAR - sizeof(uint32_t)];
+} wk_far_word;
+
+/* A word that threads wait on until it changes. Writer: one thread at a time; readers: the team. */
+typedef struct wk_gate {
+    wk_far_word word;     /* the futex */
+    wk_far_word sleepers; /* threads that may be asleep on word */
+} wk_gate;
+
+struct wk_team {
+    wk_far_word arrived; /* threads that are at the barrier */
+    wk_gate phase;       /* barriers passed */
+    wk_gate job;         /* runs started (pthread team) */
+    int n;
+    bool spins; /* false when the team is larger than the CPUs allowed */
+    bool quits; /* pthread team: written before the last job */
+    void (*fn)(void *ud, int rank);
+    void *ud;
+    pthread_t *thread; /* [n - 1], pthread team only */
+};
+
+static struct {
+    uint32_t fail_in; /* atomic; fault hook: threads until the one that cannot be made */
+} hook;
+
+void wk_team_fail_at(uint32_t n) { __atomic_store_n(&hook.fail_in, n, __ATOMIC_RELAXED); }
+
+/* ---- FP state ---------------------------------------------------------------------------------- */
+
+uint32_t wk_fp_enter(void) {
+#if WK_X86_64
+    const uint32_t saved = _mm_getcsr();
+    if (saved != 0x1f80u) _mm_setcsr(0x1f80u);
+    return saved;
+#elif WK_ARM64
+    uint64_t saved;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
+    return (uint32_t)saved;
+#else
+    return 0;
+#endif
+}
+
+void wk_fp_leave(uint32_t saved) {
+#if WK_X86_64
+    _mm_setcsr(saved);
+#elif WK_ARM64
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)saved));
+#else
+    (void)saved; /* no state that we know of */
+#endif
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------- */
+
+WK_INLINE void pause_cpu(void) {
+#if WK_X86_64
+    _mm_pause();
+#elif WK_ARM64
+    __asm__ volatile("isb" : : : "memory");
+#endif
+}
+
+WK_INLINE bool is_open(const wk_gate *g, uint32_t old) {
+    return __atomic_load_n(&g->word.v, __ATOMIC_ACQUIRE) != old;
+}
+
+/* Spins for SPIN_NS. The clock is read once per PAUSES: a pause lasts 10 to 140 cycles. */
+static bool spin(const wk_gate *g, uint32_t old) {
+    uint64_t end = 0;
+    for (;;) {
+        for (int i = 0; i < PAUSES; i++) {
+            if (is_open(g, old)) return true;
+            pause_cpu();
+        }
+        const uint64_t now = wk_os_now_ns();
+        if (!end) end = now + SPIN_NS;
+        if (now >= end) return false;
+    }
+}
+
+/* Sleeper: counts itself, then looks. Opener: changes the word, then looks at the count. Both in one
+ * total order (seq_cst), so one of them sees the other. */
+static void sleep_on(wk_gate *g, uint32_t old) {
+    __atomic_fetch_add(&g->sleepers.v, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&g->word.v, __ATOMIC_SEQ_CST) == old)
+        wk_os_futex_wait(&g->word.v, old, -1);
+    __atomic_fetch_sub(&g->sleepers.v, 1, __ATOMIC_RELAXED);
+}
+
+static void gate_wait(wk_gate *g, uint32_t old, bool spins) {
+    if (spins && spin(g, old)) return;
+    for (int i = 0; i < N_YIELD; i++) {
+        if (is_open(g, old)) return;
+        (void)sched_yield(); /* never fails here */
+    }
+    sleep_on(g, old);
+}
+
+static void gate_open(wk_gate *g, uint32_t next) {
+    __atomic_store_n(&g->word.v, next, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&g->sleepers.v, __ATOMIC_SEQ_CST)) wk_os_futex_wake_all(&g->word.v);
+}
+
+void wk_team_barrier(wk_team *t, int rank) {
+    (void)rank; /* for a tree of caches, when teams grow beyond one */
+    if (t->n == 1) return;
+    /* The phase cannot move before this thread has arrived, so it may be read first. */
+    const uint32_t old = __atomic_load_n(&t->phase.word.v, __ATOMIC_RELAXED);
+    if (__atomic_add_fetch(&t->arrived.v, 1, __ATOMIC_ACQ_REL) != (uint32_t)t->n) {
+        gate_wait(&t->phase, old, t->spins);
+        return;
+    }
+    __atomic_store_n(&t->arrived.v, 0, __ATOMIC_RELAXED); /* published by the phase */
+    gate_open(&t->phase, old + 1);
+}
+
+/* ---- making threads ---------------------------------------------------------------------------- */
+
+static int thread_new(pthread_t *th, void *(*fn)(void *), void *arg) {
+    uint32_t left = __atomic_load_n(&hook.fail_in, __ATOMIC_RELAXED);
+    if (left) __atomic_store_n(&hook.fail_in, left - 1, __ATOMIC_RELAXED);
+    return left == 1 ? -1 : pthread_create(th, NULL, fn, arg);
+}
+
+static void quit_threads(wk_team *t, int n) {
+    t->quits = true;
+    gate_open(&t->job, t->job.word.v + 1);
+    for (int i = 0; i < n; i++) (void)pthread_join(t->thread[i], NULL); /* ours and joinable */
+}
+
+/* Makes n - 1 threads that run fn(team); signals of the host stay with its own threads. */
+static bool make_threads(wk_team *t, void *(*fn)(void *)) {
+    t->thread = wk_new_n(pthread_t, (size_t)t->n);
+    if (!t->thread) return false;
+    sigset_t all, old;
+    (void)sigfillset(&all); /* cannot fail */
+    if (pthread_sigmask(SIG_BLOCK, &all, &old)) return false;
+    int made = 0;
+    while (made < t->n - 1 && thread_new(&t->thread[made], fn, t) == 0) made++;
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL); /* back to what it was */
+    if (made == t->n - 1) return true;
+    quit_threads(t, made);
+    return false;
+}
+
+static void run_rank(wk_team *t, int rank) {
+    const uint32_t saved = wk_fp_enter();
+    t->fn(t->ud, rank);
+    wk_fp_leave(saved);
+}
+
+#if WICK_PTHREADS
+
+/* Ranks are dealt by the barrier's own counter at start: no argument per thread is needed. */
+static void *worker(void *arg) {
+    wk_team *t = (wk_team *)arg;
+    const int rank = (int)__atomic_add_fetch(&t->arrived.v, 1, __ATOMIC_ACQ_REL);
+    for (uint32_t job = 0;; job++) {
+        gate_wait(&t->job, job, t->spins);
+        if (t->quits) return NULL;
+        run_rank(t, rank);
+        wk_team_barrier(t, rank);
+    }
+}
+
+static bool start(wk_team *t) {
+    if (!make_threads(t, worker)) return false;
+    while (__atomic_load_n(&t->arrived.v, __ATOMIC_ACQUIRE) != (uint32_t)t->n - 1)
+        (void)sched_yield();
+    __atomic_store_n(&t->arrived.v, 0, __ATOMIC_RELEASE);
+    return true;
+}
+
+static void stop(wk_team *t) {
+    if (t->n > 1) quit_threads(t, t->n - 1);
+}
+
+static void run_all(wk_team *t) {
+    if (t->n > 1) gate_open(&t->job, t->job.word.v + 1);
+    run_rank(t, 0);
+    wk_team_barrier(t, 0);
+}
+
+#else
+
+static void *do_nothing(void *arg) {
+    gate_wait(&((wk_team *)arg)->job, 0, false);
+    return NULL;
+}
+
+static void run_all(wk_team *t) {
+    const int dynamic = omp_get_dynamic();
+    if (dynamic) omp_set_dynamic(0);
+#pragma omp parallel num_threads(t->n)
+    run_rank(t, omp_get_thread_num());
+    if (dynamic) omp_set_dynamic(dynamic);
+}
+
+static void count_rank(void *ud, int rank) {
+    (void)rank;
+    __atomic_fetch_add((int *)ud, 1, __ATOMIC_RELAXED);
+}
+
+/* libgomp ends the process when it cannot make a thread. So the same number is made and joined first,
+ * all of them alive at once; then the runtime makes its own, once, and it must have given us all. */
+static bool start(wk_team *t) {
+    if (!make_threads(t, do_nothing)) return false;
+    quit_threads(t, t->n - 1);
+    sigset_t all, old;
+    (void)sigfillset(&all); /* cannot fail */
+    if (pthread_sigmask(SIG_BLOCK, &all, &old)) return false;
+    int seen = 0;
+    wk_team_run(t, count_rank, &seen);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL); /* back to what it was */
+    return seen == t->n;
+}
+
+static void stop(wk_team *t) { (void)t; /* the runtime keeps its workers for the next team */ }
+
+#endif
+
+wk_team *wk_team_new(int n, int n_cpu) {
+    if (n < 1) return NULL;
+    wk_team *t =
+        (wk_team *)wk_alloc_aligned(sizeof(wk_team) + FAR); /* nothing shares its last line */
+    if (!t) return NULL;
+    t->n = n;
+    t->spins = n <= n_cpu;
+    if (n == 1 || start(t)) return t;
+    wk_free(t->thread);
+    wk_free_aligned(t);
+    return NULL;
+}
+
+void wk_team_free(wk_team *t) {
+    if (!t) return;
+    if (t->n > 1) stop(t);
+    wk_free(t->thread);
+    wk_free_aligned(t);
+}
+
+int wk_team_size(const wk_team *t) { return t->n; }
+
+void wk_team_run(wk_team *t, void (*fn)(void *ud, int rank), void *ud) {
+    t->fn = fn;
+    t->ud = ud;
+    if (t->n == 1)
+        run_rank(t, 0);
+    else
+        run_all(t);
+}
+
+/* ---- tickets ----------------------------------------------------------------------------------- */
+
+void wk_tickets_set(wk_tickets *k, uint32_t n, int team) {
+    k->n = n;
+    k->team = (uint32_t)team;
+    const uint32_t two_thirds = n / 3 * 2 + n % 3 * 2 / 3;
+    k->n_static = team == 1 ? n : two_thirds - two_thirds % k->team;
+    __atomic_store_n(&k->next, k->n_static, __ATOMIC_RELAXED); /* the barrier publishes it */
+}
+
+bool wk_tickets_next(wk_tickets *k, int rank, wk_ticket_it *it, uint32_t *ticket) {
+    const uint32_t mine = k->n_static / k->team;
+    if (it->i < mine) {
+        *ticket = (uint32_t)rank * mine + it->i++;
+        return true;
+    }
+    /* Look before adding: asking on after the end must not wrap the counter round. */
+    if (__atomic_load_n(&k->next, __ATOMIC_RELAXED) >= k->n) return false;
+    const uint32_t t = __atomic_fetch_add(&k->next, 1, __ATOMIC_RELAXED);
+    *ticket = t;
+    return t < k->n;
+}

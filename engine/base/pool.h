@@ -1,0 +1,49 @@
+/* pool.h: the team of threads, its barrier, its tickets and the FP state.
+ *
+ * One OpenMP parallel region (or pthreads, WICK_PTHREADS=1) per wk_team_run. Inside it threads meet at
+ * wk_team_barrier; arrival counter and release flag stand on separate 128-byte lines; a waiter spins
+ * for a bounded time, then yields, then sleeps on a futex. */
+#ifndef WK_POOL_H
+#define WK_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct wk_team wk_team;
+
+/* n >= 1 threads. NULL: no memory or no thread. n_cpu: CPUs allowed (above it waiting does not spin).
+ * Call it on the thread that will call wk_team_run, outside any parallel region: OpenMP keeps one set of
+ * workers per calling thread, and they are made here, where a failure can still be reported. */
+wk_team *wk_team_new(int n, int n_cpu);
+void wk_team_free(wk_team *t); /* NULL is fine */
+int wk_team_size(const wk_team *t);
+/* Fault injection: the n-th thread that wk_team_new makes from now on fails (0 = off). Tests only. */
+void wk_team_fail_at(uint32_t n);
+
+/* Runs fn(ud, rank) on every thread of the team, rank 0 is the caller. Returns when all are done.
+ * FP state is set to nearest-even with denormals on every thread, and restored for the caller. */
+void wk_team_run(wk_team *t, void (*fn)(void *ud, int rank), void *ud);
+/* All threads of the running region arrive before one leaves. */
+void wk_team_barrier(wk_team *t, int rank);
+
+/* Tickets: 0 .. n-1 are handed out once each. The first two thirds are fixed per thread in runs, the
+ * rest comes from a shared counter. Reset happens by wk_tickets_set on ONE thread before the barrier
+ * that opens the stage (a stage uses the record of its parity, so resetting never races). */
+typedef struct wk_tickets {
+    uint32_t n, n_static; /* total; how many are dealt out statically */
+    uint32_t team;
+    uint32_t next __attribute__((aligned(64))); /* atomic, first free one of the dynamic tail */
+} wk_tickets;
+void wk_tickets_set(wk_tickets *k, uint32_t n, int team);
+/* The place of one rank in the record; starts at {0} in every stage. */
+typedef struct wk_ticket_it {
+    uint32_t i; /* static tickets already taken by this rank */
+} wk_ticket_it;
+/* False when there is none left for this rank. */
+bool wk_tickets_next(wk_tickets *k, int rank, wk_ticket_it *it, uint32_t *ticket);
+
+/* Sets nearest-even, denormals kept, exceptions masked; returns what must be given back. */
+uint32_t wk_fp_enter(void);
+void wk_fp_leave(uint32_t saved);
+
+#endif

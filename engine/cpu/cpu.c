@@ -1,0 +1,475 @@
+/* cpu.c: the host CPU as a device: prepare a plan, run a batch through its stages. */
+#include "engine/cpu/cpu.h"
+
+#include <string.h>
+
+#include "engine/base/ck.h"
+#include "engine/cpu/exec.h"
+#include "simd/dmath.h"
+#include "simd/level.h"
+
+static wk_exec_fn *const exec_of[WK_OP_COUNT] = {
+#define WK_OP(name, class, equation) [WK_OP_##name] = wk_exec_##name,
+#include "engine/graph/op.def"
+#undef WK_OP
+};
+
+/* Attention is driven by its tasks (wk_attn_run); the table entry keeps the list complete. */
+void wk_exec_attn(const wk_ctx *c, const wk_step *s, wk_range r) {
+    const wk_attn_list *l = wk_attn_list_of(c->x, s->window);
+    for (int32_t i = r.t0; i < r.t1; i++) wk_attn_run(c, s, l, i);
+}
+
+void *wk_val_at(const wk_ctx *c, int32_t v) {
+    const wk_val *val = &c->x->plan->val[v];
+    if (c->redundant && val->in_row && val->stage_def == c->stage)
+        return c->x->scratch[c->rank].priv + val->priv_off;
+    if (val->off == SIZE_MAX) return c->x->b->logits;
+    return c->x->arena.p + val->off;
+}
+
+static size_t up64(size_t n) { return (n + 63) & ~(size_t)63; }
+
+wk_act wk_val_act(const wk_ctx *c, int32_t v) {
+    const wk_val *val = &c->x->plan->val[v];
+    uint8_t *p = wk_val_at(c, v);
+    const size_t dim = (size_t)val->dim, ldb = wk_val_ldb(val->dim);
+    wk_act a = {.n = c->x->plan->max_tok, .k = val->dim, .ld = dim, .x = (const float *)(const void *)p};
+    if (val->type == WK_VAL_F32) return a;
+    const bool own = c->redundant && val->in_row && val->stage_def == c->stage;
+    const size_t rows = own ? (size_t)WK_REDUNDANT
+                            : (size_t)(val->rows == WK_ROWS_TOK ? c->x->plan->max_tok : c->x->plan->max_out);
+    a.x = NULL;
+    a.ld = 32 * ldb;
+    a.ldb = ldb;
+    a.q = (int8_t *)p;
+    p += up64(rows * 32 * ldb);
+    a.d = (float *)(void *)p;
+    p += up64(rows * ldb * 4);
+    a.z32 = (int32_t *)(void *)p;
+    p += up64(rows * ldb * 4);
+    a.f32s = (float *)(void *)p;
+    p += up64(rows * ldb * 4);
+    a.z16 = (int32_t *)(void *)p;
+    p += up64(rows * ldb * 8);
+    a.s32 = (int16_t *)(void *)p;
+    p += up64(rows * ldb * 2);
+    a.s16 = (int16_t *)(void *)p;
+    return a;
+}
+
+/* ---- cutting a stage ---------------------------------------------------------------------------- */
+
+static int32_t rows_of_stage(const wk_exec *x, const wk_stage *st) {
+    const wk_plan *p = x->plan;
+    const wk_step *s = &p->step[p->order[p->chain[st->chain_first].first]];
+    const int32_t v = s->dst >= 0 ? s->dst : s->src[0];
+    return p->val[v].rows == WK_ROWS_TOK ? x->b->n_tok : x->b->n_out;
+}
+
+/* Bytes of weights and of activations that one unit of a chain reads. */
+static void chain_cost(const wk_exec *x, const wk_chain *ch, size_t *unit_bytes, size_t *act_bytes) {
+    const wk_plan *p = x->plan;
+    *unit_bytes = 0;
+    for (int32_t i = 0; i < ch->n; i++) {
+        const wk_step *s = &p->step[p->order[ch->first + i]];
+        if (s->op != WK_OP_matmul) continue;
+        const wk_weight *w = &p->weight[s->w[0]];
+        const wk_packed *k = &x->w[s->w[0]];
+        *unit_bytes += k->panel_bytes * (size_t)((ch->unit + WK_PANEL - 1) / WK_PANEL);
+        const size_t act = (size_t)w->k * (wk_formats[w->fmt].act == WK_X_F32 ? 4 : 1);
+        if (act > *act_bytes) *act_bytes = act;
+    }
+}
+
+enum { TICKET_MIN = 16384, TICKET_MAX = 65536, ACT_L2 = 480 << 10, BLOCK_STEP = 12 };
+
+static int32_t units_per_ticket(const wk_chain *ch, size_t unit_bytes, size_t total, int n_thread, int32_t n_rows) {
+    size_t want = total / (8 * (size_t)n_thread);
+    want = want < TICKET_MIN ? TICKET_MIN : want > TICKET_MAX ? TICKET_MAX : want;
+    if (n_rows > 1 && unit_bytes * 2 > want) want = unit_bytes * 2; /* pairs of panels for the tile */
+    int32_t per = unit_bytes ? (int32_t)(want / unit_bytes) : ch->n_unit;
+    if (per < 1) per = 1;
+    if (per > 1) per &= ~1;
+    return per < ch->n_unit ? per : ch->n_unit;
+}
+
+static void cut_chains(wk_exec *x, const wk_stage *st, wk_cut *cut) {
+    const wk_plan *p = x->plan;
+    size_t unit[WK_CUT_CHAINS], total = 0, act = 1;
+    cut->n_chain = st->chain_n;
+    cut->n_rows = rows_of_stage(x, st);
+    for (int32_t i = 0; i < st->chain_n; i++) {
+        const wk_chain *ch = &p->chain[st->chain_first + i];
+        chain_cost(x, ch, &unit[i], &act);
+        total += unit[i] * (size_t)ch->n_unit;
+    }
+    int32_t block = (int32_t)((size_t)ACT_L2 / act);
+    if (block < 4 * BLOCK_STEP) block = 4 * BLOCK_STEP;
+    cut->n_block = (cut->n_rows + block - 1) / block;
+    const int32_t even = cut->n_block ? (cut->n_rows + cut->n_block - 1) / cut->n_block : 1;
+    cut->tok_block = (even + BLOCK_STEP - 1) / BLOCK_STEP * BLOCK_STEP;
+    uint32_t n = 0;
+    for (int32_t i = 0; i < st->chain_n; i++) {
+        const wk_chain *ch = &p->chain[st->chain_first + i];
+        cut->chain[i].per = units_per_ticket(ch, unit[i], total, x->dev->n_thread, cut->n_rows);
+        cut->chain[i].n_group = (ch->n_unit + cut->chain[i].per - 1) / cut->chain[i].per;
+        cut->chain[i].first = n;
+        n += (uint32_t)(cut->chain[i].n_group * cut->n_block);
+    }
+    wk_tickets_set(&cut->tickets, n, x->dev->n_thread);
+}
+
+static void cut_stage(wk_exec *x, int32_t stage) {
+    if (stage >= x->plan->n_stage) return;
+    const wk_stage *st = &x->plan->stage[stage];
+    wk_cut *cut = &x->cut[stage & 1];
+    if (st->attn >= 0)
+        wk_tickets_set(&cut->tickets, (uint32_t)wk_attn_list_of(x, x->plan->step[st->attn].window)->n_task,
+                       x->dev->n_thread);
+    else if (st->chain_n)
+        cut_chains(x, st, cut);
+}
+
+/* ---- one pass ----------------------------------------------------------------------------------- */
+
+static void run_row_step(const wk_ctx *c, const wk_step *s) {
+    const wk_plan *p = c->x->plan;
+    const bool tok = s->dst < 0 || p->val[s->dst].rows == WK_ROWS_TOK;
+    const int32_t n = tok ? c->x->b->n_tok : c->x->b->n_out, dim = s->dst < 0 ? 0 : p->val[s->dst].dim;
+    wk_range r = {0, dim, 0, n};
+    if (!c->redundant) {
+        r.t0 = (int32_t)((int64_t)n * c->rank / c->x->dev->n_thread);
+        r.t1 = (int32_t)((int64_t)n * (c->rank + 1) / c->x->dev->n_thread);
+    }
+    if (r.t1 > r.t0) exec_of[s->op](c, s, r);
+}
+
+static void barrier(const wk_ctx *c) {
+    if (c->rank == 0) c->x->n_barrier++;
+    wk_team_barrier(c->x->dev->team, c->rank);
+}
+
+/* Row work: by every thread for itself when rows are few; else rows are dealt out. */
+static void run_row_work(wk_ctx *c, const wk_stage *st) {
+    wk_exec *x = c->x;
+    const wk_plan *p = x->plan;
+    bool plain = x->dev->n_thread > 1 && x->b->n_tok <= WK_REDUNDANT && x->b->n_out <= WK_REDUNDANT && st->chain_n;
+    for (int32_t i = 0; i < st->row_n; i++) {
+        const wk_val *v = &p->val[p->step[p->order[st->row_first + i]].dst];
+        if (v->escapes && v->type != WK_VAL_F32) plain = false;
+    }
+    c->redundant = plain;
+    for (int32_t i = 0; i < st->row_n; i++) {
+        const wk_step *s = &p->step[p->order[st->row_first + i]];
+        if (s->op == WK_OP_pick && !plain) barrier(c); /* reads rows of other threads */
+        run_row_step(c, s);
+        if (plain && c->rank == 0 && p->val[s->dst].escapes) {
+            const wk_val *v = &p->val[s->dst];
+            const size_t rows = (size_t)(v->rows == WK_ROWS_TOK ? x->b->n_tok : x->b->n_out);
+            memcpy(x->arena.p + v->off, wk_val_at(c, s->dst), rows * (size_t)v->dim * sizeof(float));
+        }
+    }
+    if (st->row_n && !plain && st->chain_n) barrier(c);
+}
+
+static void run_ticket(const wk_ctx *c, const wk_stage *st, const wk_cut *cut, uint32_t ticket) {
+    const wk_plan *p = c->x->plan;
+    int32_t i = cut->n_chain - 1;
+    while (i > 0 && ticket < cut->chain[i].first) i--;
+    const wk_chain *ch = &p->chain[st->chain_first + i];
+    const int32_t local = (int32_t)(ticket - cut->chain[i].first);
+    const int32_t group = local % cut->chain[i].n_group, block = local / cut->chain[i].n_group;
+    wk_range r = {.r0 = group * cut->chain[i].per * ch->unit, .t0 = block * cut->tok_block};
+    r.r1 = r.r0 + cut->chain[i].per * ch->unit;
+    if (r.r1 > ch->rows) r.r1 = ch->rows;
+    r.t1 = r.t0 + cut->tok_block < cut->n_rows ? r.t0 + cut->tok_block : cut->n_rows;
+    if (r.t1 <= r.t0) return;
+    for (int32_t j = 0; j < ch->n; j++) {
+        const wk_step *s = &p->step[p->order[ch->first + j]];
+        exec_of[s->op](c, s, r);
+    }
+}
+
+static void run_stage(wk_ctx *c, int32_t stage) {
+    wk_exec *x = c->x;
+    const wk_stage *st = &x->plan->stage[stage];
+    wk_cut *cut = &x->cut[stage & 1];
+    c->stage = stage;
+    run_row_work(c, st);
+    wk_ticket_it it = {0};
+    uint32_t ticket;
+    if (st->attn >= 0) {
+        const wk_step *s = &x->plan->step[st->attn];
+        const wk_attn_list *l = wk_attn_list_of(x, s->window);
+        while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket)) wk_attn_run(c, s, l, (int32_t)ticket);
+    } else if (st->chain_n) {
+        while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket)) run_ticket(c, st, cut, ticket);
+    }
+    if (c->rank == 0) cut_stage(x, stage + 1);
+    barrier(c);
+}
+
+/* cos and sin of the positions of this thread's tokens. */
+static void fill_rope(wk_exec *x, int rank) {
+    const int32_t n = x->b->n_tok, t0 = (int32_t)((int64_t)n * rank / x->dev->n_thread),
+                  t1 = (int32_t)((int64_t)n * (rank + 1) / x->dev->n_thread);
+    for (int32_t i = 0; i < x->plan->n_rope; i++) {
+        const wk_rope_plan *r = &x->plan->rope[i];
+        for (int32_t t = t0; t < t1; t++) {
+            float *cs = x->cs[i] + (size_t)t * (size_t)r->n_rot;
+            for (int32_t j = 0; j < r->n_rot / 2; j++) {
+                double sn, cn;
+                wk_sincos((double)x->tok_pos[t] * r->freq[j], &sn, &cn);
+                cs[j] = (float)(cn * (double)r->mscale);
+                cs[r->n_rot / 2 + j] = (float)(sn * (double)r->mscale);
+            }
+        }
+    }
+}
+
+/* Pages handed out anew are zeroed, shared tails copied. */
+static void fill_pages(wk_exec *x, int rank) {
+    for (int32_t i = rank; i < x->b->n_zero; i += x->dev->n_thread)
+        memset(x->kv.p + (size_t)x->b->zero[i] * x->kv_page_bytes, 0, x->kv_page_bytes);
+    for (int32_t i = rank; i < x->b->n_copy; i += x->dev->n_thread)
+        memcpy(x->kv.p + (size_t)x->b->copy[2 * i] * x->kv_page_bytes,
+               x->kv.p + (size_t)x->b->copy[2 * i + 1] * x->kv_page_bytes, x->kv_page_bytes);
+}
+
+static void run_rank(void *ud, int rank) {
+    wk_exec *x = ud;
+    wk_ctx c = {.x = x, .rank = rank};
+    fill_pages(x, rank);
+    fill_rope(x, rank);
+    barrier(&c);
+    for (int32_t s = 0; s < x->plan->n_stage; s++) run_stage(&c, s);
+}
+
+static int cpu_run(wk_exec *x, const wk_batch *b, wk_err *err) {
+    if (b->n_tok < 1 || b->n_tok > x->plan->max_tok || b->n_out > x->plan->max_out)
+        return wk_fail(err, WICK_E_ARG, "a batch of %d tokens and %d rows, the plan takes %d and %d", (int)b->n_tok,
+                       (int)b->n_out, (int)x->plan->max_tok, (int)x->plan->max_out);
+    x->b = b;
+    for (int32_t s = 0; s < b->n_seq; s++)
+        for (int32_t i = 0; i < b->seq[s].n_tok; i++) {
+            x->tok_pos[b->seq[s].first + i] = b->seq[s].pos0 + i;
+            x->tok_seq[b->seq[s].first + i] = s;
+        }
+    WK_TRY(wk_attn_plan(x));
+    cut_stage(x, 0);
+    wk_team_run(x->dev->team, run_rank, x);
+    x->b = NULL;
+    return WICK_OK;
+}
+
+static int cpu_wait(wk_exec *x, wk_err *err) {
+    (void)x; /* run returns when the pass is done */
+    (void)err;
+    return WICK_OK;
+}
+
+/* ---- prepare ------------------------------------------------------------------------------------ */
+
+static size_t scratch_bytes(const wk_plan *p, size_t cols, size_t *part) {
+    const size_t hd = (size_t)p->head_dim, rows = (size_t)(p->max_tok > p->max_out ? p->max_tok : p->max_out);
+    const size_t sizes[] = {
+        up64(p->priv_bytes),                               /* 0 private values */
+        2 * (size_t)WK_PANEL_CODE, 2 * (size_t)WK_PANEL_CODE * 4, /* 1, 2 codes, f32 */
+        2 * (size_t)WK_PANEL_SUB * 12,                     /* 3 s, c (f32), mn, sc (i16) */
+        up64(rows * WK_PANEL * 4),                         /* 4 tail */
+        up64(cols * hd * 4), up64(cols * WK_KV_PAGE * 4),  /* 5, 6 q, score */
+        2 * up64(cols * (hd + 2) * 4),                     /* 7 two partials */
+        2 * up64(cols), up64(hd * 4),                      /* 8, 9 limits, cast */
+    };
+    size_t total = 64;
+    for (size_t i = 0; i < WK_COUNT(sizes); i++) {
+        if (part) part[i] = total;
+        total += up64(sizes[i]);
+    }
+    return total;
+}
+
+static bool make_scratch(wk_scratch *s, const wk_plan *p, size_t cols) {
+    size_t at[10];
+    s->base = wk_alloc_aligned(scratch_bytes(p, cols, at));
+    if (!s->base) return false;
+    uint8_t *b = s->base;
+    const size_t hd = (size_t)p->head_dim;
+    s->priv = b + at[0];
+    for (size_t i = 0; i < 2; i++) {
+        s->panel[i].code = b + at[1] + i * WK_PANEL_CODE;
+        s->panel[i].f = (float *)(void *)(b + at[2] + i * WK_PANEL_CODE * 4);
+        uint8_t *sub = b + at[3] + i * (size_t)WK_PANEL_SUB * 12;
+        s->panel[i].s = (float *)(void *)sub;
+        s->panel[i].c = (float *)(void *)(sub + (size_t)WK_PANEL_SUB * 4);
+        s->panel[i].mn = (int16_t *)(void *)(sub + (size_t)WK_PANEL_SUB * 8);
+        s->panel[i].sc = (int16_t *)(void *)(sub + (size_t)WK_PANEL_SUB * 10);
+    }
+    s->tail = (float *)(void *)(b + at[4]);
+    s->q = (float *)(void *)(b + at[5]);
+    s->score = (float *)(void *)(b + at[6]);
+    float *part = (float *)(void *)(b + at[7]);
+    s->acc = (wk_partial){part, part + cols, part + 2 * cols};
+    part += up64(cols * (hd + 2) * 4) / 4;
+    s->page = (wk_partial){part, part + cols, part + 2 * cols};
+    s->lo = b + at[8];
+    s->hi = b + at[8] + up64(cols);
+    s->cast = b + at[9];
+    return true;
+}
+
+static size_t kv_head_bytes(const wk_plan *p) {
+    return 2 * (size_t)WK_KV_PAGE * (size_t)p->head_dim * wk_kv_elem(p->kv_type);
+}
+static size_t kv_page_bytes(const wk_plan *p) {
+    return kv_head_bytes(p) * (size_t)p->n_layer * (size_t)p->n_head_kv;
+}
+static size_t attn_columns(const wk_plan *p) {
+    const int32_t g = p->n_head / p->n_head_kv;
+    return (size_t)(g > WK_ATTN_COLS ? g : WK_ATTN_COLS);
+}
+
+static bool make_attn(wk_exec *x) {
+    const wk_plan *p = x->plan;
+    const size_t g = (size_t)(p->n_head / p->n_head_kv), cols = attn_columns(p);
+    x->attn_cols = (int32_t)cols;
+    x->part_room = (size_t)x->n_page * (size_t)p->n_head_kv;
+    x->part = wk_alloc_aligned(x->part_room * g * ((size_t)p->head_dim + 2) * sizeof(float));
+    /* token blocks, one ragged block a sequence, runs of pages */
+    x->attn_room = p->n_head_kv * (2 * p->max_tok + (int32_t)(x->n_page / 2) + 4 * x->dev->n_thread);
+    x->arrive = wk_alloc_array((size_t)x->attn_room, sizeof(*x->arrive));
+    x->attn = wk_new_n(wk_attn_list, (size_t)p->n_layer);
+    if (!x->part || !x->arrive || !x->attn) return false;
+    for (int32_t i = 0; i < p->n_step; i++) {
+        if (p->step[i].op != WK_OP_attn || wk_attn_list_of(x, p->step[i].window)) continue;
+        wk_attn_list *l = &x->attn[x->n_attn++];
+        l->window = p->step[i].window;
+        l->task = wk_new_n(wk_attn_task, (size_t)x->attn_room);
+        if (!l->task) return false;
+    }
+    return true;
+}
+
+static bool make_rows(wk_exec *x) {
+    const wk_plan *p = x->plan;
+    const size_t n = (size_t)p->max_tok;
+    x->tok_pos = wk_new_n(int32_t, n);
+    x->tok_seq = wk_new_n(int32_t, n);
+    x->cs = wk_new_n(float *, (size_t)p->n_rope + 1);
+    x->scratch = wk_new_n(wk_scratch, (size_t)x->dev->n_thread);
+    if (!x->tok_pos || !x->tok_seq || !x->cs || !x->scratch) return false;
+    for (int32_t i = 0; i < p->n_rope; i++) {
+        x->cs[i] = wk_alloc_aligned(n * (size_t)p->rope[i].n_rot * sizeof(float));
+        if (!x->cs[i]) return false;
+    }
+    for (int i = 0; i < x->dev->n_thread; i++)
+        if (!make_scratch(&x->scratch[i], p, attn_columns(p))) return false;
+    return true;
+}
+
+static void cpu_unprepare(wk_exec *x) {
+    if (!x) return;
+    for (int i = 0; x->scratch && i < x->dev->n_thread; i++) wk_free_aligned(x->scratch[i].base);
+    for (int32_t i = 0; x->cs && i < x->plan->n_rope; i++) wk_free_aligned(x->cs[i]);
+    for (int32_t i = 0; i < x->n_attn; i++) wk_free(x->attn[i].task);
+    wk_free(x->attn);
+    wk_free((void *)x->arrive);
+    wk_free_aligned(x->part);
+    wk_free(x->scratch);
+    wk_free(x->cs);
+    wk_free(x->tok_pos);
+    wk_free(x->tok_seq);
+    wk_free(x->w);
+    wk_pages_unmap(&x->weights);
+    wk_pages_unmap(&x->arena);
+    wk_pages_unmap(&x->kv);
+    wk_free_aligned(x);
+}
+
+/* First touch by the team: no page fault is left for the first pass. */
+static void touch_rank(void *ud, int rank) {
+    wk_exec *x = ud;
+    const wk_pages *m[] = {&x->arena, &x->kv};
+    for (size_t i = 0; i < WK_COUNT(m); i++) {
+        const size_t t = (size_t)x->dev->n_thread, a = m[i]->n * (size_t)rank / t, b = m[i]->n * ((size_t)rank + 1) / t;
+        if (b > a) memset(m[i]->p + a, 0, b - a);
+    }
+}
+
+static int cpu_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, uint32_t n_page, wk_err *err) {
+    int rc = WICK_OK;
+    size_t kv_bytes;
+    wk_exec *x = wk_alloc_aligned(sizeof(*x));
+    if (!x) return wk_fail(err, WICK_E_NOMEM, "no memory for the device's state");
+    x->dev = d;
+    x->plan = p;
+    x->n_page = n_page;
+    x->kv_head_bytes = kv_head_bytes(p);
+    x->kv_page_bytes = kv_page_bytes(p);
+    x->w = wk_new_n(wk_packed, (size_t)p->n_weight + 1);
+    if (!x->w || !wk_mul(&kv_bytes, x->kv_page_bytes, n_page) || !make_rows(x) || !make_attn(x) ||
+        !wk_pages_map(&x->arena, p->arena_bytes + 64) || !wk_pages_map(&x->kv, kv_bytes + 64)) {
+        rc = wk_fail(err, WICK_E_NOMEM, "no memory for %zu MiB of activations and %zu MiB of KV cache",
+                     p->arena_bytes >> 20, (x->kv_page_bytes >> 10) * n_page >> 10);
+        goto out;
+    }
+    if ((rc = wk_pack_all(x->w, &x->weights, p, d->team, &d->host, err))) goto out;
+    wk_team_run(d->team, touch_rank, x);
+    *out = x;
+    x = NULL;
+out:
+    cpu_unprepare(x);
+    return rc;
+}
+
+static size_t cpu_bytes(const wk_plan *p, uint32_t n_page, int n_thread) {
+    size_t weights = 0;
+    if (!wk_pack_bytes(p, &weights)) return SIZE_MAX;
+    const size_t part = (size_t)n_page * (size_t)p->n_head * ((size_t)p->head_dim + 2) * sizeof(float);
+    return weights + p->arena_bytes + (size_t)n_page * kv_page_bytes(p) + part +
+           (size_t)n_thread * scratch_bytes(p, attn_columns(p), NULL);
+}
+
+/* ---- the device --------------------------------------------------------------------------------- */
+
+static int cpu_count(void) { return 1; }
+
+static void cpu_close(wk_dev *d) {
+    if (!d) return;
+    wk_team_free(d->team);
+    wk_free(d);
+}
+
+static int cpu_open(wk_dev **out, int index, const wk_host *host, wk_err *err) {
+    if (index != 0) return wk_fail(err, WICK_E_DEVICE, "there is one cpu device, index %d was asked for", index);
+    wk_dev *d = wk_new(wk_dev);
+    if (!d) return wk_fail(err, WICK_E_NOMEM, "no memory for the cpu device");
+    d->host = *host;
+    d->n_thread = host->n_thread;
+    wk_kernels_init(&d->k, wk_cpu_detect() & host->cpu_mask);
+    d->team = wk_team_new(host->n_thread, host->n_cpu);
+    if (!d->team) {
+        cpu_close(d);
+        return wk_fail(err, WICK_E_NOMEM, "a team of %d threads could not be made", host->n_thread);
+    }
+    *out = d;
+    return WICK_OK;
+}
+
+static bool cpu_can(wk_dev *d, const wk_step *s) {
+    (void)d;
+    return s->op < WK_OP_COUNT;
+}
+
+const wk_backend_ops *wk_cpu_backend(void) {
+    static const wk_backend_ops ops = {
+        .abi = WK_BACKEND_ABI, .size = sizeof(wk_backend_ops), .name = "cpu", .count = cpu_count,
+        .open = cpu_open, .close = cpu_close, .can = cpu_can, .prepare = cpu_prepare, .run = cpu_run,
+        .wait = cpu_wait, .unprepare = cpu_unprepare, .bytes = cpu_bytes};
+    return &ops;
+}
+
+const wk_kernels *wk_cpu_kernels(const wk_dev *d) { return &d->k; }
+
+uint64_t wk_cpu_barriers(const wk_exec *x) { return x->n_barrier; }

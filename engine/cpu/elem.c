@@ -1,0 +1,109 @@
+/* elem.c: the small operations: rows of norms and quantisation, heads of rope and cache, element by element. */
+#include <string.h>
+
+#include "engine/cpu/exec.h"
+
+void wk_exec_embed(const wk_ctx *c, const wk_step *s, wk_range r) {
+    const wk_exec *x = c->x;
+    const wk_weight *w = &x->plan->weight[s->w[0]];
+    const wk_packed *p = &x->w[s->w[0]];
+    for (int32_t t = r.t0; t < r.t1; t++) {
+        const int32_t id = x->b->tok[t];
+        float *dst = wk_val_f32(c, s->dst, t);
+        wk_formats[w->fmt].decode_lane(dst, p->p + (size_t)(id / WK_PANEL) * p->panel_bytes, id % WK_PANEL, w->k);
+        if (s->scale != 1.0f) x->dev->k.scale(dst, dst, s->scale, w->k);
+    }
+}
+
+void wk_exec_rms(const wk_ctx *c, const wk_step *s, wk_range r) {
+    const wk_exec *x = c->x;
+    const float *w = (const float *)(const void *)x->w[s->w[0]].p;
+    const int dim = x->plan->val[s->dst].dim;
+    for (int32_t t = r.t0; t < r.t1; t++)
+        x->dev->k.rms(wk_val_f32(c, s->dst, t), NULL, wk_val_f32(c, s->src[0], t), w, dim, s->eps);
+}
+
+void wk_exec_quant(const wk_ctx *c, const wk_step *s, wk_range r) {
+    const wk_exec *x = c->x;
+    const wk_val *v = &x->plan->val[s->dst];
+    wk_act a = wk_val_act(c, s->dst);
+    for (int32_t t = r.t0; t < r.t1; t++)
+        x->dev->k.quant[v->type == WK_VAL_A32 ? WK_X_A32 : WK_X_A256](&a, t, wk_val_f32(c, s->src[0], t), v->dim);
+}
+
+void wk_exec_pick(const wk_ctx *c, const wk_step *s, wk_range r) {
+    const int32_t dim = c->x->plan->val[s->dst].dim;
+    for (int32_t t = r.t0; t < r.t1; t++)
+        memcpy(wk_val_f32(c, s->dst, t), wk_val_f32(c, s->src[0], c->x->b->out[t]), (size_t)dim * sizeof(float));
+}
+
+void wk_exec_headrms(const wk_ctx *c, const wk_step *s, wk_range r) {
+    const wk_exec *x = c->x;
+    const float *w = (const float *)(const void *)x->w[s->w[0]].p;
+    for (int32_t t = r.t0; t < r.t1; t++)
+        for (int32_t i = r.r0; i < r.r1; i += s->head_dim)
+            x->dev->k.rms(wk_val_f32(c, s->dst, t) + i, NULL, wk_val_f32(c, s->src[0], t) + i, w, s->head_dim, s->eps);
+}
+
+void wk_exec_rope(const wk_ctx *c, const wk_step *s, wk_range r) {
+    const wk_exec *x = c->x;
+    const int32_t n_rot = x->plan->rope[s->rope].n_rot, n_head = (r.r1 - r.r0) / s->head_dim;
+    for (int32_t t = r.t0; t < r.t1; t++) {
+        float *dst = wk_val_f32(c, s->dst, t) + r.r0;
+        const float *src = wk_val_f32(c, s->src[0], t) + r.r0;
+        if (dst != src) memcpy(dst, src, (size_t)(r.r1 - r.r0) * sizeof(float));
+        x->dev->k.rope[s->pairing](dst, x->cs[s->rope] + (size_t)t * (size_t)n_rot, n_head, s->head_dim, n_rot);
+    }
+}
+
+/* K goes into the panels (positions in lanes), V into its row. */
+static void put_slot(uint8_t *dst, const uint8_t *row, int hd, int slot, size_t elem, bool is_v) {
+    if (is_v) {
+        memcpy(dst + (size_t)slot * (size_t)hd * elem, row, (size_t)hd * elem);
+        return;
+    }
+    uint8_t *lane = dst + ((size_t)(slot / 16) * (size_t)hd * 16 + (size_t)(slot % 16)) * elem;
+    for (int d = 0; d < hd; d++) memcpy(lane + (size_t)d * 16 * elem, row + (size_t)d * elem, elem);
+}
+
+void wk_exec_kvput(const wk_ctx *c, const wk_step *s, wk_range r) {
+    const wk_exec *x = c->x;
+    const int type = x->plan->kv_type, hd = s->head_dim;
+    const size_t elem = wk_kv_elem(type), v_off = (size_t)WK_KV_PAGE * (size_t)hd * elem;
+    void *row = x->scratch[c->rank].cast;
+    for (int32_t t = r.t0; t < r.t1; t++) {
+        const int32_t pos = x->tok_pos[t];
+        const uint32_t page = x->b->seq[x->tok_seq[t]].page[pos / WK_KV_PAGE];
+        for (int32_t i = r.r0; i < r.r1; i += hd) {
+            if (x->dev->k.kv_cast[type](row, wk_val_f32(c, s->src[0], t) + i, hd)) x->b->bad_tok[t] = 1;
+            uint8_t *dst = wk_kv_head(x, page, s->layer, i / hd) + (s->which ? v_off : 0);
+            put_slot(dst, row, hd, pos % WK_KV_PAGE, elem, s->which);
+        }
+    }
+}
+
+void wk_exec_bias(const wk_ctx *c, const wk_step *s, wk_range r) {
+    const wk_exec *x = c->x;
+    const float *b = (const float *)(const void *)x->w[s->w[0]].p;
+    for (int32_t t = r.t0; t < r.t1; t++)
+        x->dev->k.add(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0, b + r.r0, r.r1 - r.r0);
+}
+
+void wk_exec_add(const wk_ctx *c, const wk_step *s, wk_range r) {
+    for (int32_t t = r.t0; t < r.t1; t++)
+        c->x->dev->k.add(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0,
+                         wk_val_f32(c, s->src[1], t) + r.r0, r.r1 - r.r0);
+}
+
+void wk_exec_glu(const wk_ctx *c, const wk_step *s, wk_range r) {
+    for (int32_t t = r.t0; t < r.t1; t++)
+        c->x->dev->k.glu[s->fn](wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0,
+                                wk_val_f32(c, s->src[1], t) + r.r0, r.r1 - r.r0);
+}
+
+void wk_exec_softcap(const wk_ctx *c, const wk_step *s, wk_range r) {
+    const float inv = (float)(1.0 / (double)s->softcap);
+    for (int32_t t = r.t0; t < r.t1; t++)
+        c->x->dev->k.softcap(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0, s->softcap, inv,
+                             r.r1 - r.r0);
+}

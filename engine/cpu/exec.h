@@ -1,0 +1,115 @@
+/* exec.h: what the executors of engine/cpu share: the state of a prepared plan and the range of a call. */
+#ifndef WK_EXEC_H
+#define WK_EXEC_H
+
+#include <stdatomic.h>
+
+#include "engine/base/arena.h"
+#include "engine/base/pool.h"
+#include "engine/cpu/pack.h"
+#include "engine/graph/backend.h"
+#include "simd/kernels.h"
+
+struct wk_dev {
+    wk_kernels k;
+    wk_team *team;
+    int n_thread;
+    wk_host host;
+};
+
+enum { WK_CUT_CHAINS = 8, WK_ATTN_COLS = 48 };
+
+/* How the chains of one stage are cut for one batch; made by rank 0 one stage ahead. */
+typedef struct wk_cut {
+    wk_tickets tickets;
+    int32_t n_chain, tok_block, n_block, n_rows; /* rows of the stage's values: tokens or picked rows */
+    struct {
+        int32_t per, n_group; /* units a ticket, tickets of a token block */
+        uint32_t first;       /* first ticket of the chain */
+    } chain[WK_CUT_CHAINS];
+} wk_cut;
+
+/* One piece of attention: nt tokens of a sequence x the heads of one kv head x a run of pages. */
+typedef struct wk_attn_task {
+    int32_t seq, head, t0, nt; /* t0: index inside the sequence's tokens */
+    int32_t page0, page1;      /* pages page0 .. page1-1 */
+    int32_t group;             /* arrival counter, -1: the task is the only one of its columns */
+    int32_t n_run, run;        /* runs of the group, mine */
+    int32_t slot;              /* first partial of the group (one per page) */
+} wk_attn_task;
+typedef struct wk_attn_list { /* one per distinct window */
+    int32_t window;
+    int32_t n_task, n_group, n_slot;
+    wk_attn_task *task;
+} wk_attn_list;
+
+/* Memory that belongs to one thread. */
+typedef struct wk_scratch {
+    uint8_t *priv;    /* plan->priv_bytes: row work done redundantly */
+    wk_panel panel[2];
+    float *tail;      /* [max rows][16]: last panel of a matrix whose rows 16 does not divide */
+    float *q, *score; /* attention: [cols][hd], [cols][64] */
+    wk_partial acc, page;
+    uint8_t *lo, *hi;
+    void *cast;       /* [hd] in the cache type */
+    uint8_t *base;    /* what is freed */
+} wk_scratch;
+
+struct wk_exec {
+    wk_dev *dev;
+    const wk_plan *plan;
+    wk_pages weights, arena, kv;
+    wk_packed *w;
+    wk_scratch *scratch; /* [n_thread] */
+    uint32_t n_page;
+    size_t kv_head_bytes, kv_page_bytes; /* K and V of one head; a page with all layers and heads */
+    int32_t attn_cols;                   /* columns of a task at most */
+    float **cs;                          /* per rope kind [max_tok][n_rot]: cos, sin */
+    int32_t *tok_pos, *tok_seq;          /* [max_tok] of the batch */
+    wk_attn_list *attn;                  /* per window */
+    int32_t n_attn, attn_room;
+    _Atomic int32_t *arrive;             /* per group */
+    float *part;                         /* partials: per slot m[G], l[G], o[G][hd] */
+    size_t part_room;                    /* slots */
+    wk_cut cut[2];
+    const wk_batch *b;
+    uint64_t n_barrier; /* written by rank 0 */
+};
+
+/* Where a call stands: thread, stage, and whether row work is done by every thread for itself. */
+typedef struct wk_ctx {
+    wk_exec *x;
+    int rank, stage;
+    bool redundant;
+} wk_ctx;
+
+/* Output rows r0 .. r1-1 (ROW steps: all), rows of the value (tokens) t0 .. t1-1. */
+typedef struct wk_range {
+    int32_t r0, r1, t0, t1;
+} wk_range;
+
+typedef void wk_exec_fn(const wk_ctx *c, const wk_step *s, wk_range r);
+#define WK_OP(name, class, equation) wk_exec_fn wk_exec_##name;
+#include "engine/graph/op.def"
+#undef WK_OP
+
+/* Memory of a value as this thread sees it: its own copy of redundant row work, else the shared arena. */
+void *wk_val_at(const wk_ctx *c, int32_t v);
+static inline float *wk_val_f32(const wk_ctx *c, int32_t v, int32_t t) {
+    return (float *)wk_val_at(c, v) + (size_t)t * (size_t)c->x->plan->val[v].dim;
+}
+/* A value as activations, quantised or f32. */
+wk_act wk_val_act(const wk_ctx *c, int32_t v);
+
+/* Attention: the lists of tasks of a batch, and one task. */
+int wk_attn_plan(wk_exec *x);
+void wk_attn_run(const wk_ctx *c, const wk_step *s, const wk_attn_list *l, int32_t task);
+wk_attn_list *wk_attn_list_of(wk_exec *x, int32_t window);
+
+static inline uint8_t *wk_kv_head(const wk_exec *x, uint32_t page, int32_t layer, int32_t head) {
+    return x->kv.p + (size_t)page * x->kv_page_bytes +
+           ((size_t)layer * (size_t)x->plan->n_head_kv + (size_t)head) * x->kv_head_bytes;
+}
+static inline size_t wk_kv_elem(int type) { return type == WK_KV_F32 ? 4 : 2; }
+
+#endif

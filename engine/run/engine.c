@@ -1,0 +1,204 @@
+/* engine.c: life of an engine, its mailbox and its thread. */
+#include "engine/run/engine.h"
+
+#include <pthread.h>
+#include <stdio.h>
+
+#include "engine/base/arena.h"
+#include "engine/base/os.h"
+#include "engine/base/pool.h"
+#include "engine/cpu/cpu.h"
+#include "engine/run/sched.h"
+
+struct wk_engine {
+    _Atomic int ref;
+    wk_fit fit;
+    wk_engine_config cfg;
+    const wk_tok *tok; /* borrowed */
+    int32_t n_vocab;
+    wk_plan *plan;
+    wk_dev *dev;
+    wk_sched s;
+
+    pthread_t thread;
+    bool has_thread;
+    _Atomic uint32_t ready; /* open_rc and open_err are set; futex word */
+    int open_rc;
+    wk_err open_err;
+    pthread_mutex_t mu;
+    wk_request **mail; /* [max_queue] */
+    int32_t n_mail;
+    bool closing;
+    _Atomic int32_t n_queued; /* in the mailbox or waiting */
+    _Atomic uint32_t wake;
+};
+
+/* Empties the mailbox into the waiting list. true: the engine is closing. */
+static bool read_mail(wk_engine *e) {
+    pthread_mutex_lock(&e->mu);
+    for (int32_t i = 0; i < e->n_mail; i++) wk_sched_enqueue(&e->s, e->mail[i]);
+    e->n_mail = 0;
+    atomic_store(&e->n_queued, e->s.n_waiting);
+    const bool closing = e->closing;
+    pthread_mutex_unlock(&e->mu);
+    return closing;
+}
+
+static int open_device(wk_engine *e, wk_err *err);
+
+/* Device, team and cache are opened by the thread that will use them: an OpenMP team belongs to its first thread. */
+static void set_ready(wk_engine *e, int rc) {
+    e->open_rc = rc;
+    atomic_store(&e->ready, 1);
+    wk_os_futex_wake_all((const uint32_t *)(void *)&e->ready);
+}
+
+static void *engine_thread(void *ud) {
+    wk_engine *e = ud;
+    const uint32_t fp = wk_fp_enter();
+    const int rc = open_device(e, &e->open_err);
+    set_ready(e, rc);
+    while (!rc) {
+        const uint32_t seen = atomic_load(&e->wake);
+        if (read_mail(e)) break;
+        const bool worked = wk_sched_round(&e->s);
+        atomic_store(&e->n_queued, e->s.n_waiting);
+        if (!worked) wk_os_futex_wait((const uint32_t *)(void *)&e->wake, seen, -1);
+    }
+    if (!rc) wk_sched_cancel_all(&e->s);
+    if (e->s.exec) e->s.ops->unprepare(e->s.exec);
+    wk_fp_leave(fp);
+    return NULL;
+}
+
+static int refuse_fit(const wk_fit *f, wk_err *err) {
+    const double gb = 1e9;
+    char hint[80] = "";
+    if (!f->ctx_chosen && f->need - f->kv < f->available && f->n_ctx > 512) {
+        const double per_tok = (double)f->kv / (double)f->n_ctx;
+        const int64_t n = (int64_t)((double)(f->available - (f->need - f->kv)) / per_tok) / 256 * 256;
+        if (n >= 256) (void)snprintf(hint, sizeof(hint), "; --ctx %lld would fit", (long long)n);
+    }
+    return wk_fail(err, WICK_E_FIT, "needs %.2f GB (weights %.2f, KV cache of %d tokens %.2f), %.2f GB available%s",
+                   (double)f->need / gb, (double)f->weights / gb, (int)f->n_ctx, (double)f->kv / gb,
+                   (double)f->available / gb, hint);
+}
+
+static int open_device(wk_engine *e, wk_err *err) {
+    const wk_engine_config *c = &e->cfg;
+    const wk_host host = {.size = sizeof(host), .n_thread = e->fit.n_thread, .n_cpu = e->fit.n_cpu,
+                          .cpu_mask = c->cpu_mask, .progress = c->progress, .ud = c->ud};
+    e->s.ops = wk_cpu_backend();
+    WK_TRY(e->s.ops->open(&e->dev, 0, &host, err));
+    WK_TRY(e->s.ops->prepare(&e->s.exec, e->dev, e->plan, e->fit.n_page, err));
+    WK_TRY(wk_kv_open(&e->s.pool, e->fit.n_page, err));
+    e->s.plan = e->plan;
+    e->s.tok = e->tok;
+    e->s.kern = wk_cpu_kernels(e->dev);
+    e->s.prefix_cache = c->prefix_cache;
+    e->s.n_ctx = c->n_ctx;
+    e->s.max_seqs = c->max_seqs;
+    return wk_sched_open(&e->s, c->max_queue, err);
+}
+
+static int start_thread(wk_engine *e, wk_err *err) {
+    if (pthread_create(&e->thread, NULL, engine_thread, e))
+        return wk_fail(err, WICK_E_NOMEM, "the engine thread could not be made");
+    e->has_thread = true;
+    while (!atomic_load(&e->ready)) wk_os_futex_wait((const uint32_t *)(void *)&e->ready, 0, -1);
+    if (e->open_rc && err) *err = e->open_err;
+    return e->open_rc;
+}
+
+int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const wk_engine_config *c, wk_err *err) {
+    int rc = WICK_OK;
+    wk_engine *e = wk_new(wk_engine);
+    if (!e) return wk_fail(err, WICK_E_NOMEM, "no memory for an engine");
+    atomic_init(&e->ref, 1);
+    pthread_mutex_init(&e->mu, NULL);
+    e->cfg = *c;
+    e->tok = tok;
+    e->mail = wk_new_n(wk_request *, (size_t)c->max_queue);
+    if (!e->mail) {
+        rc = wk_fail(err, WICK_E_NOMEM, "no memory for a queue of %d requests", (int)c->max_queue);
+        goto out;
+    }
+    if ((rc = wk_fit_plan(&e->fit, &e->plan, s, &e->cfg, err))) goto out;
+    if (c->fit_check && !e->fit.fits) {
+        rc = refuse_fit(&e->fit, err);
+        goto out;
+    }
+    e->n_vocab = e->plan->n_vocab;
+    if ((rc = start_thread(e, err))) goto out;
+    *out = e;
+    e = NULL;
+out:
+    wk_engine_close(e);
+    return rc;
+}
+
+void wk_engine_close(wk_engine *e) {
+    if (!e) return;
+    if (e->has_thread) {
+        pthread_mutex_lock(&e->mu);
+        e->closing = true;
+        pthread_mutex_unlock(&e->mu);
+        wk_engine_wake(e);
+        pthread_join(e->thread, NULL);
+    }
+    wk_sched_close(&e->s);
+    wk_kv_close(e->s.pool);
+    if (e->dev) e->s.ops->close(e->dev);
+    wk_plan_free(e->plan);
+    pthread_mutex_lock(&e->mu);
+    wk_free(e->mail);
+    e->mail = NULL;
+    e->closing = true;
+    pthread_mutex_unlock(&e->mu);
+    wk_engine_drop(e);
+}
+
+void wk_engine_hold(wk_engine *e) { atomic_fetch_add(&e->ref, 1); }
+
+void wk_engine_drop(wk_engine *e) {
+    if (!e || atomic_fetch_sub(&e->ref, 1) != 1) return;
+    pthread_mutex_destroy(&e->mu);
+    wk_free(e);
+}
+
+int wk_engine_submit(wk_engine *e, wk_request *r, wk_err *err) {
+    int rc = WICK_OK;
+    pthread_mutex_lock(&e->mu);
+    if (e->closing)
+        rc = wk_fail(err, WICK_E_CANCELED, "the engine was closed");
+    else if (atomic_load(&e->n_queued) + e->n_mail >= e->cfg.max_queue)
+        rc = wk_fail(err, WICK_E_BUSY, "%d requests wait already, the queue holds %d",
+                     (int)(atomic_load(&e->n_queued) + e->n_mail), (int)e->cfg.max_queue);
+    else {
+        wk_request_hold(r);
+        e->mail[e->n_mail++] = r;
+    }
+    pthread_mutex_unlock(&e->mu);
+    if (!rc) wk_engine_wake(e);
+    return rc;
+}
+
+void wk_engine_wake(wk_engine *e) {
+    atomic_fetch_add(&e->wake, 1);
+    wk_os_futex_wake_all((const uint32_t *)(void *)&e->wake);
+}
+
+int32_t wk_engine_n_ctx(const wk_engine *e) { return e->fit.n_ctx; }
+int32_t wk_engine_n_vocab(const wk_engine *e) { return e->n_vocab; }
+const wk_fit *wk_engine_fit(const wk_engine *e) { return &e->fit; }
+const char *wk_engine_level(const wk_engine *e) { return e->s.kern->level; }
+
+void wk_engine_read_stats(const wk_engine *e, wk_engine_stats *out) {
+    const wk_sched *s = &e->s;
+    *out = (wk_engine_stats){
+        .running = atomic_load(&s->s_running), .waiting = atomic_load(&s->s_waiting),
+        .pages_total = (int32_t)e->fit.n_page, .pages_free = atomic_load(&s->s_free),
+        .pages_cached = atomic_load(&s->s_known), .steps = atomic_load(&s->n_step),
+        .prompt_tokens = atomic_load(&s->n_prompt_tok), .cached_tokens = atomic_load(&s->n_cached_tok),
+        .generated_tokens = atomic_load(&s->n_gen_tok)};
+}

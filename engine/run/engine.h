@@ -1,0 +1,58 @@
+/* engine.h: the engine: one thread that plans steps, runs them on a device and gives out what they made.
+ *
+ *   submit --> mailbox --> waiting --> active (pages, batch) --> events
+ *
+ * Lock `mu` guards the mailbox and `closing`; everything else belongs to the engine thread, the counters of
+ * wk_engine_stats are atomics. The thread sleeps on the futex word `wake`. */
+#ifndef WK_ENGINE_H
+#define WK_ENGINE_H
+
+#include "engine/file/store.h"
+#include "engine/graph/backend.h"
+#include "engine/run/request.h"
+
+typedef struct wk_engine wk_engine;
+
+typedef struct wk_engine_config {
+    int32_t n_ctx, kv_tokens, kv_type, max_seqs, max_queue, threads, n_batch;
+    bool prefix_cache, fit_check;
+    uint32_t cpu_mask;
+    bool (*progress)(void *ud, uint64_t done, uint64_t total);
+    void *ud;
+} wk_engine_config;
+
+/* Memory that an engine takes, in bytes, and what there is. */
+typedef struct wk_fit {
+    uint64_t need, available, weights, kv, activations, margin;
+    int32_t n_ctx, n_thread, n_cpu;
+    uint32_t n_page;
+    bool fits;
+    bool ctx_chosen; /* n_ctx was not asked for */
+} wk_fit;
+
+/* Resolves the defaults of c (threads, n_ctx) and computes the need; builds the plan for it (*plan, may be NULL to
+ * discard). Errors as wk_plan_build. Not fitting is no error here. */
+int wk_fit_plan(wk_fit *out, wk_plan **plan, const wk_store *s, wk_engine_config *c, wk_err *err);
+
+int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const wk_engine_config *c, wk_err *err);
+/* Cancels, joins, frees all but the record, which goes with its last request. */
+void wk_engine_close(wk_engine *e);
+void wk_engine_hold(wk_engine *e);
+void wk_engine_drop(wk_engine *e);
+
+/* Takes a reference of r. E_BUSY: queue full. E_CANCELED: closing. */
+int wk_engine_submit(wk_engine *e, wk_request *r, wk_err *err);
+/* Something changed: cancel flag, room in a ring. Async-signal-safe. */
+void wk_engine_wake(wk_engine *e);
+int32_t wk_engine_n_ctx(const wk_engine *e);
+int32_t wk_engine_n_vocab(const wk_engine *e);
+const wk_fit *wk_engine_fit(const wk_engine *e);
+const char *wk_engine_level(const wk_engine *e);
+
+typedef struct wk_engine_stats {
+    int32_t running, waiting, pages_total, pages_free, pages_cached;
+    uint64_t steps, prompt_tokens, cached_tokens, generated_tokens;
+} wk_engine_stats;
+void wk_engine_read_stats(const wk_engine *e, wk_engine_stats *out);
+
+#endif

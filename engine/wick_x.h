@@ -1,0 +1,26 @@
+/* wick_x.h: experimental API. No promise: anything here may change in any release. */
+#ifndef WICK_X_H
+#define WICK_X_H
+
+#include "wick.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The step list that a model file becomes, as text. text gets at most cap bytes with a NUL; *len is what is needed. */
+WICK_API wick_status wick_x_steps(const char *path, char *text, size_t cap, size_t *len, wick_error *err);
+/* Metadata entry i as "key", "value": E_ARG behind the last one. Borrowed key; value cut at cap. */
+WICK_API wick_status wick_x_meta(const wick_model *m, size_t i, const char **key, size_t *key_len, char *value, size_t cap);
+/* Tensor i: name, format name, dims. E_ARG behind the last one. */
+WICK_API wick_status wick_x_tensor(const wick_model *m, size_t i, const char **name, size_t *name_len, const char **format,
+                                   uint64_t ne[4], int *n_dim, uint64_t *bytes);
+/* One token's bytes, control tokens as their text. *control: it is one. */
+WICK_API wick_status wick_x_piece(const wick_model *m, wick_token id, char *buf, size_t cap, size_t *len, int *control);
+/* What this process may use; levels: the CPU levels that run here, comma separated. */
+WICK_API wick_status wick_x_machine(int *n_core, int *n_affinity, double *quota, int *n_thread, char *levels, size_t cap);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,96 @@
+/* gemv.c: one token against packed panels of 32-blocks, straight from the packed bits.
+ *
+ * A panel is one forward stream. The next lines are fetched AHEAD bytes before they are used. */
+#include "simd/avx2/avx2.h"
+#include "simd/avx2/codes.h"
+
+enum { AHEAD = 4096 };
+
+/* ---- sums over 32 codes of 8 rows; the zero point is still in them ---- */
+
+/* 4 bits unsigned: 8 steps fit int16. */
+WK_INLINE __m256i sum_nibbles(const uint8_t *qs, const int8_t *q) {
+    __m256i a = _mm256_setzero_si256();
+    for (int g = 0; g < 4; g++) {
+        const __m256i v = v_int(qs + WK_LINE * g);
+        a = _mm256_add_epi16(a, _mm256_maddubs_epi16(v_low4(v), v_all4(q + 4 * g)));
+        a = _mm256_add_epi16(a, _mm256_maddubs_epi16(v_high4(v), v_all4(q + 16 + 4 * g)));
+    }
+    return v_wide(a);
+}
+
+/* 5 bits unsigned: 4 steps. */
+WK_INLINE __m256i sum_fives(const uint8_t *qs, const uint8_t *qh, const int8_t *q) {
+    __m256i a = _mm256_setzero_si256(), b = a, h = v_int(qh);
+    for (int g = 0; g < 4; g++, h = _mm256_srli_epi32(h, 1)) {
+        const __m256i v = v_int(qs + WK_LINE * g);
+        a = _mm256_add_epi16(a, _mm256_maddubs_epi16(v_five_low(v, h), v_all4(q + 4 * g)));
+        b = _mm256_add_epi16(b, _mm256_maddubs_epi16(v_five_high(v, h), v_all4(q + 16 + 4 * g)));
+    }
+    return _mm256_add_epi32(v_wide(a), v_wide(b));
+}
+
+/* Stored as code + 128. */
+WK_INLINE __m256i sum_bytes(const uint8_t *qs, const int8_t *q) {
+    const __m256i sign = _mm256_set1_epi8((char)0x80);
+    __m256i a = _mm256_setzero_si256(), b = a;
+    for (int g = 0; g < 8; g += 2) {
+        const __m256i v = _mm256_xor_si256(v_int(qs + WK_LINE * g), sign);
+        const __m256i w = _mm256_xor_si256(v_int(qs + WK_LINE * g + WK_LINE), sign);
+        a = _mm256_add_epi32(a, v_wide(v_signed(v, v_all4(q + 4 * g))));
+        b = _mm256_add_epi32(b, v_wide(v_signed(w, v_all4(q + 4 * g + 4))));
+    }
+    return _mm256_add_epi32(a, b);
+}
+
+/* ---- one panel ---- */
+
+/* Where the fields of a packed block stand, and the zero point. */
+typedef struct field32 {
+    int bytes, m, qh, qs, zero; /* m, qh: 0 where there is none */
+} field32;
+
+/* a of 8 rows, `half` of the panel's line: s * F(I), with the min where there is one. */
+WK_INLINE __m256 block_value(int fmt, field32 f, const uint8_t *p, int half, const wk_act *x, int b) {
+    const int8_t *q = x->q + 32 * b;
+    const uint8_t *qs = p + f.qs + 32 * half;
+    __m256i i;
+    if (fmt == WK_FMT_Q8_0) i = sum_bytes(qs, q);
+    else if (fmt == WK_FMT_IQ4_NL) i = sum_table(qs, q);
+    else if (f.qh) i = sum_fives(qs, p + f.qh + 32 * half, q);
+    else i = sum_nibbles(qs, q);
+    if (f.zero) i = _mm256_add_epi32(i, v_zero_point(x->z32 + b, f.zero));
+    const __m256 a = _mm256_mul_ps(v_f16(p + 16 * half), _mm256_cvtepi32_ps(i));
+    if (!f.m) return a;
+    return _mm256_fmadd_ps(_mm256_broadcast_ss(x->f32s + b), v_f16(p + f.m + 16 * half), a);
+}
+
+WK_INLINE void gemv32(int fmt, field32 f, float *dst, const void *w, const wk_act *x, int n_panel, int k) {
+    const size_t block = (size_t)f.bytes * WK_PANEL;
+    const size_t panel = ((size_t)(k / 32) * block + 63) & ~(size_t)63;
+    for (int n = 0; n < n_panel; n++) {
+        const uint8_t *p = (const uint8_t *)w + (size_t)n * panel;
+        __m256 lo = _mm256_setzero_ps(), hi = lo;
+        for (int b = 0; b < k / 32; b++, p += block) {
+            for (size_t line = 0; line < block; line += WK_LINE) v_ahead(p, AHEAD + line);
+            const __m256 dx = _mm256_broadcast_ss(x->d + b);
+            lo = _mm256_fmadd_ps(block_value(fmt, f, p, 0, x, b), dx, lo);
+            hi = _mm256_fmadd_ps(block_value(fmt, f, p, 1, x, b), dx, hi);
+        }
+        _mm256_storeu_ps(dst + 16 * n, lo);
+        _mm256_storeu_ps(dst + 16 * n + 8, hi);
+    }
+}
+
+#define GEMV32(id, name, m, qh, qs, zero)                                                          \
+    void wk_gemv_##name##_avx2(float *dst, const void *w, const wk_act *x, int n_panel, int k) {   \
+        const field32 f = {(int)sizeof(wk_block_##name), m, qh, qs, zero};                         \
+        gemv32(WK_FMT_##id, f, dst, w, x, n_panel, k);                                             \
+    }
+/*     id      name    m   qh   qs  zero */
+GEMV32(Q4_0,   q4_0,   0,   0,  32,  8)
+GEMV32(Q4_1,   q4_1,  32,   0,  64,  0)
+GEMV32(Q5_0,   q5_0,   0,  32,  96, 16)
+GEMV32(Q5_1,   q5_1,  32,  64, 128,  0)
+GEMV32(Q8_0,   q8_0,   0,   0,  32,  0)
+GEMV32(IQ4_NL, iq4_nl, 0,   0,  32,  0)

@@ -1,0 +1,136 @@
+/* vec.h: what the AVX2 kernels share: loads, 16-lane sums, the exp of DESIGN 9.5. Inline code only.
+ *
+ * A panel line of 16 rows is two registers: rows 0..7 and rows 8..15. Integer products go through
+ * maddubs (unsigned code, signed activation) into int16. Where codes are small and unsigned, several
+ * steps are added in int16 before the sum is widened; the budget (steps * 2 * code * 127 <= 32767) is
+ * 8 steps for 4 bits, 4 steps for 5 bits, 2 steps for 6 bits. Signed codes use |code| and the
+ * activation with the code's sign: |code| <= 32 leaves 4 steps, |code| <= 128 leaves one. */
+#ifndef WK_AVX2_VEC_H
+#define WK_AVX2_VEC_H
+
+#include <assert.h>
+#include <immintrin.h>
+#include <string.h>
+
+#include "engine/base/attr.h"
+#include "simd/kernels.h"
+#include "simd/poly.h"
+
+/* ---- loads ---- */
+
+WK_INLINE __m256i v_int(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+WK_INLINE void v_put(void *p, __m256i v) { _mm256_storeu_si256((__m256i *)p, v); }
+WK_INLINE __m128i v_int128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
+WK_INLINE __m256 v_f16(const void *p) { return _mm256_cvtph_ps(v_int128(p)); }
+WK_INLINE __m256 v_bf16(const void *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v_int128(p)), 16));
+}
+/* 8 bytes as f32, unsigned and signed. */
+WK_INLINE __m256 v_u8(const void *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+WK_INLINE __m256 v_s8(const void *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+/* Four activation codes (or two int16 sums) in every lane. */
+WK_INLINE __m256i v_all4(const void *p) {
+    int32_t v;
+    memcpy(&v, p, 4);
+    return _mm256_set1_epi32(v);
+}
+/* f32 values of 8 elements of a float weight or cache row; fmt is a constant where it is called. */
+WK_INLINE __m256 v_weight(const void *w, size_t i, int fmt) {
+    if (fmt == WK_FMT_F16) return v_f16((const wk_f16 *)w + i);
+    if (fmt == WK_FMT_BF16) return v_bf16((const wk_bf16 *)w + i);
+    return _mm256_loadu_ps((const float *)w + i);
+}
+WK_INLINE int v_weight_bytes(int fmt) { return fmt == WK_FMT_F32 ? 4 : 2; }
+/* The first n (0..8) lanes. */
+WK_INLINE __m256i v_mask(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+/* Fetches one line; the address may lie behind the end of the data, nothing is read there. */
+WK_INLINE void v_ahead(const void *p, size_t bytes) {
+    _mm_prefetch((const char *)((uintptr_t)p + bytes), _MM_HINT_T0);
+}
+
+/* ---- integer products ---- */
+
+WK_INLINE __m256i v_ones(void) { return _mm256_set1_epi16(1); }
+/* int16 pairs to int32. */
+WK_INLINE __m256i v_wide(__m256i v) { return _mm256_madd_epi16(v, v_ones()); }
+/* Signed codes, -128..127, times activations, in pairs. */
+WK_INLINE __m256i v_signed(__m256i w, __m256i q) {
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w));
+}
+WK_INLINE __m256i v_low4(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
+WK_INLINE __m256i v_high4(__m256i v) { return v_low4(_mm256_srli_epi16(v, 4)); }
+
+/* -zero * (sum of codes) out of the stored -128 * (sum of codes), zero a power of two: exact. */
+WK_INLINE __m256i v_zero_point(const int32_t *z, int zero) {
+    const int shift = zero == 32 ? 2 : zero == 16 ? 3 : 4;
+    assert(zero << shift == 128);
+    return _mm256_srai_epi32(_mm256_set1_epi32(*z), shift);
+}
+
+/* ---- reductions ---- */
+
+/* p[l] += p[l + h] for h = 8, 4, 2, 1 over 16 lanes. */
+WK_INLINE float v_tree(__m256 lo, __m256 hi) {
+    const __m256 s8 = _mm256_add_ps(lo, hi);
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    s = _mm_add_ss(s, _mm_movehdup_ps(s));
+    return _mm_cvtss_f32(s);
+}
+WK_INLINE int v_sum_i32(__m256i v) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+    return _mm_cvtsi128_si32(s);
+}
+WK_INLINE int v_max_i32(__m256i v) {
+    __m128i s = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+    return _mm_cvtsi128_si32(s);
+}
+
+/* ---- functions ---- */
+
+/* NaN stays NaN: it passes both comparisons unchanged, and the power of two is a factor, not an
+ * addition to the exponent bits (which could carry a NaN back to a number). */
+WK_INLINE __m256 v_exp(__m256 x) {
+    const __m256 under = _mm256_cmp_ps(x, _mm256_set1_ps(WK_EXP_LO), _CMP_LT_OQ);
+    const __m256 over = _mm256_cmp_ps(x, _mm256_set1_ps(WK_EXP_HI), _CMP_GT_OQ);
+    x = _mm256_blendv_ps(x, _mm256_set1_ps(WK_EXP_HI), over);
+    const __m256 shift = _mm256_set1_ps(WK_EXP_SHIFT);
+    const __m256 t = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(WK_EXP_LOG2E)), shift);
+    const __m256 n = _mm256_sub_ps(t, shift);
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(WK_EXP_LN2_HI), x);
+    r = _mm256_fmadd_ps(n, _mm256_set1_ps(WK_EXP_LN2_LO), r);
+    __m256 p = _mm256_set1_ps(WK_EXP_C0);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C1));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C2));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C3));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C4));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C5));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C6));
+    const __m256i bits = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
+    const __m256i two_n = _mm256_add_epi32(bits, _mm256_set1_epi32(127 << 23));
+    return _mm256_andnot_ps(under, _mm256_mul_ps(p, _mm256_castsi256_ps(two_n)));
+}
+WK_INLINE __m256 v_sign_bits(void) { return _mm256_set1_ps(-0.0f); }
+/* x / (1 + exp(-z)) */
+WK_INLINE __m256 v_gate(__m256 x, __m256 z) {
+    const __m256 e = v_exp(_mm256_xor_ps(z, v_sign_bits()));
+    return _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
+}
+WK_INLINE __m256 v_tanh(__m256 y) {
+    const __m256 one = _mm256_set1_ps(1.0f), size = _mm256_andnot_ps(v_sign_bits(), y);
+    const __m256 t = v_exp(_mm256_mul_ps(_mm256_set1_ps(-2.0f), size));
+    const __m256 r = _mm256_div_ps(_mm256_sub_ps(one, t), _mm256_add_ps(one, t));
+    return _mm256_or_ps(_mm256_andnot_ps(v_sign_bits(), r), _mm256_and_ps(v_sign_bits(), y));
+}
+
+#endif

@@ -1,0 +1,19 @@
+/* kernels.c: one cpu word, one table. Pure. */
+#include "simd/kernels.h"
+
+#include "engine/base/attr.h"
+#include "simd/level.h"
+
+void wk_kernels_init(wk_kernels *k, uint32_t cpu) {
+    wk_kernels_ref(k); /* from here on every pointer is valid */
+#if WK_X86_64
+    if (!(cpu & WK_CPU_AVX2)) return;
+    wk_kernels_avx2(k);
+    if (!(cpu & WK_CPU_AVX512)) return;
+    wk_kernels_avx512(k);
+    if (!(cpu & WK_CPU_AVX512VNNI)) return;
+    wk_kernels_avx512vnni(k);
+#else
+    (void)cpu;
+#endif
+}
