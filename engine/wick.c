@@ -9,6 +9,7 @@
 #include "engine/base/arena.h"
 #include "engine/base/log.h"
 #include "engine/base/os.h"
+#include "engine/base/utf8.h"
 #include "engine/file/store.h"
 #include "engine/run/engine.h"
 #include "engine/text/chat.h"
@@ -26,6 +27,8 @@ struct wick_engine {
 struct wick_request {
     wk_request *r;
 };
+
+enum { MAX_BIAS = 1024 };
 
 /* Levels that wick_setup left in; the one process-wide setting beside log sink and allocator. */
 static _Atomic uint32_t setup_cpu_mask = UINT32_MAX;
@@ -355,6 +358,11 @@ wick_status wick_engine_stats(const wick_engine *e, wick_stats *out) {
 
 /* ---- requests ------------------------------------------------------------------------------------ */
 
+static wick_status check_real(const char *name, double v, double min, double max, wick_error *err) {
+    if (v >= min && v <= max) return WICK_OK;
+    return wk_fail(err, WICK_E_ARG, "%s is %g, it must lie in %g .. %g", name, v, min, max);
+}
+
 static double recommended(const wk_store *s, const char *key, double min, double max, double otherwise) {
     double v;
     return wk_meta_f64(s, key, min, max, &v, NULL) == 1 ? v : otherwise;
@@ -370,6 +378,12 @@ static wick_status sampling_of(wk_sampling *p, const wk_store *s, const wick_req
         return wk_fail(err, WICK_E_ARG, "temperature is %g, it must lie in 0 .. 100", p->temperature);
     if (!(p->top_p > 0 && p->top_p <= 1)) return wk_fail(err, WICK_E_ARG, "top_p is %g, it must lie in (0, 1]", p->top_p);
     if (!(p->min_p >= 0 && p->min_p < 1)) return wk_fail(err, WICK_E_ARG, "min_p is %g, it must lie in [0, 1)", p->min_p);
+    p->repeat_penalty = o->repeat_penalty == 1.0 ? 0.0 : o->repeat_penalty;
+    p->frequency_penalty = o->frequency_penalty;
+    p->presence_penalty = o->presence_penalty;
+    WK_TRY(check_real("repeat_penalty", o->repeat_penalty, o->repeat_penalty == 0.0 ? 0.0 : 0.01, 10, err));
+    WK_TRY(check_real("frequency_penalty", o->frequency_penalty, -10, 10, err));
+    WK_TRY(check_real("presence_penalty", o->presence_penalty, -10, 10, err));
     WK_TRY(check_range("top_k", p->top_k, 0, INT32_MAX, err));
     WK_TRY(check_range("seed", o->seed, WICK_AUTO, INT64_MAX, err));
     p->seed = o->seed == WICK_AUTO ? (wk_os_now_ns() * 0x9E3779B97F4A7C15u) >> 1 : (uint64_t)o->seed;
@@ -417,9 +431,38 @@ static wick_status check_request(const wick_request_options *o, wick_error *err)
     const int given = (o->tokens != NULL) + (o->text != NULL) + (o->chat != NULL);
     if (given != 1) return wk_fail(err, WICK_E_ARG, "a request has one prompt: tokens, text or chat; %d were given", given);
     WK_TRY(check_range("max_tokens", o->max_tokens, 0, INT32_MAX, err));
-    WK_TRY(check_range("stop strings", (int64_t)o->n_stop, 0, 16, err));
     if (o->n > 1) return missing("more than one choice (n)", err);
     if (o->grammar) return missing("a grammar", err);
+    return WICK_OK;
+}
+
+static wick_status check_lists(const wick_request_options *o, int32_t n_vocab, wick_error *err) {
+    if ((o->n_stop && !o->stop) || (o->n_bias && (!o->bias_token || !o->bias_value)))
+        return wk_fail(err, WICK_E_ARG, "a list of %zu stop strings and %zu biases was announced, but not given", o->n_stop,
+                       o->n_bias);
+    WK_TRY(check_range("stop strings", (int64_t)o->n_stop, 0, 16, err));
+    for (size_t i = 0; i < o->n_stop; i++)
+        if (!o->stop[i] || !wk_utf8_valid(o->stop_len ? (wk_str){o->stop[i], o->stop_len[i]} : wk_cstr(o->stop[i])))
+            return wk_fail(err, WICK_E_ARG, "stop string %zu is not valid UTF-8", i);
+    if (o->n_bias > MAX_BIAS) return wk_fail(err, WICK_E_ARG, "%zu token biases, at most %d are taken", o->n_bias, MAX_BIAS);
+    for (size_t i = 0; i < o->n_bias; i++) {
+        WK_TRY(check_range("token of a bias", o->bias_token[i], 0, n_vocab - 1, err));
+        WK_TRY(check_real("bias", (double)o->bias_value[i], -1000, 1000, err));
+    }
+    return WICK_OK;
+}
+
+/* The request's own copy of the biases. */
+static wick_status copy_bias(wk_request *r, const wick_request_options *o, wick_error *err) {
+    if (!o->n_bias) return WICK_OK;
+    r->bias_token = wk_new_n(int32_t, o->n_bias);
+    r->bias_value = wk_new_n(float, o->n_bias);
+    if (!r->bias_token || !r->bias_value) return wk_fail(err, WICK_E_NOMEM, "no memory for %zu token biases", o->n_bias);
+    memcpy(r->bias_token, o->bias_token, o->n_bias * sizeof(int32_t));
+    memcpy(r->bias_value, o->bias_value, o->n_bias * sizeof(float));
+    r->sampling.bias_token = r->bias_token;
+    r->sampling.bias_value = r->bias_value;
+    r->sampling.n_bias = (int32_t)o->n_bias;
     return WICK_OK;
 }
 
@@ -451,6 +494,7 @@ static wick_status make_request(wick_engine *e, const wick_request_options *o, w
     r->engine = e->e;
     wk_engine_hold(e->e);
     r->sampling = p;
+    WK_TRY(copy_bias(r, o, err));
     r->hash_logits = (o->flags & WICK_REQ_HASH) != 0;
     r->ignore_end = (o->flags & WICK_REQ_IGNORE_END) != 0;
     if (o->cache_salt) r->salt = wk_hash_bytes((wk_hash){0, 0}, o->cache_salt, strlen(o->cache_salt));
@@ -468,6 +512,7 @@ wick_status wick_submit(wick_engine *e, const wick_request_options *opt, wick_re
     *out = NULL;
     if (!take_options(&o, sizeof(o), opt)) return bad_size("request options", err);
     WK_TRY(check_request(&o, err));
+    WK_TRY(check_lists(&o, wk_engine_n_vocab(e->e), err));
     wick_request *r = wk_new(wick_request);
     if (!r) return wk_fail(err, WICK_E_NOMEM, "no memory for a request");
     int rc = make_request(e, &o, &r->r, err);

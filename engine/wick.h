@@ -114,9 +114,16 @@ typedef struct wick_request_options {
     const wick_grammar *grammar;
     const char *cache_salt; /* prompts share cached prefixes only under equal salts */
     uint32_t flags;
+    double repeat_penalty;    /* 0 off, else 0.01 .. 10: over prompt and answer */
+    double frequency_penalty; /* -10 .. 10: times the count in the answer */
+    double presence_penalty;  /* -10 .. 10: for every token of the answer */
+    const wick_token *bias_token; /* n_bias tokens, at most 1024 ... */
+    const float *bias_value;      /* ... and what is added to their logits, -1000 .. 1000 */
+    size_t n_bias;
 } wick_request_options;
 #define WICK_REQUEST_OPTIONS_INIT                                                                                      \
-    {sizeof(wick_request_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, WICK_AUTO_F, WICK_AUTO_F, 0.0, 0, WICK_AUTO, 0, 0, 0}
+    {sizeof(wick_request_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, WICK_AUTO_F, WICK_AUTO_F, 0.0, 0, WICK_AUTO, 0,     \
+     0, 0, 0.0, 0.0, 0.0, 0, 0, 0}
 
 /* ---- results ------------------------------------------------------------------------------------- */
 

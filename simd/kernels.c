@@ -13,6 +13,11 @@ void wk_kernels_init(wk_kernels *k, uint32_t cpu) {
     wk_kernels_avx512(k);
     if (!(cpu & WK_CPU_AVX512VNNI)) return;
     wk_kernels_avx512vnni(k);
+#elif WK_ARM64
+    if (!(cpu & WK_CPU_NEON)) return;
+    wk_kernels_neon(k);
+    if (!(cpu & WK_CPU_DOTPROD)) return;
+    wk_kernels_dotprod(k);
 #else
     (void)cpu;
 #endif

@@ -145,5 +145,7 @@ void wk_kernels_ref(wk_kernels *k);
 void wk_kernels_avx2(wk_kernels *k);
 void wk_kernels_avx512(wk_kernels *k);
 void wk_kernels_avx512vnni(wk_kernels *k);
+void wk_kernels_neon(wk_kernels *k);
+void wk_kernels_dotprod(wk_kernels *k);
 
 #endif

@@ -55,6 +55,28 @@ const wk_level wk_levels[] = {
     {"avx512", WK_CPU_AVX2 | WK_CPU_AVX512},
     {"avx512vnni", WK_CPU_AVX2 | WK_CPU_AVX512 | WK_CPU_AVX512VNNI},
 };
+#elif WK_ARM64
+
+/* NEON is part of every 64-bit Arm; Linux says whether it has the dot products. */
+#if defined(__linux__)
+#include <sys/auxv.h>
+
+enum { HAS_ASIMDDP = 1u << 20 }; /* in AT_HWCAP */
+
+static uint32_t dotprod(void) { return getauxval(AT_HWCAP) & HAS_ASIMDDP ? (uint32_t)WK_CPU_DOTPROD : 0; }
+#elif defined(__APPLE__)
+static uint32_t dotprod(void) { return WK_CPU_DOTPROD; } /* every such Mac */
+#else
+static uint32_t dotprod(void) { return 0; }
+#endif
+
+uint32_t wk_cpu_detect(void) { return WK_CPU_NEON | dotprod(); }
+
+const wk_level wk_levels[] = {
+    {"ref", 0},
+    {"neon", WK_CPU_NEON},
+    {"dotprod", WK_CPU_NEON | WK_CPU_DOTPROD},
+};
 #else
 uint32_t wk_cpu_detect(void) { return 0; }
 

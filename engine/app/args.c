@@ -1,4 +1,4 @@
-/* args.c: parser and help pages of the option table; the only reader of the environment. */
+/* args.c: the option table and the parser of the command line. */
 #include "engine/app/args.h"
 
 #include <errno.h>
@@ -6,10 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "engine/app/args_impl.h"
 #include "engine/base/err.h"
 #include "engine/base/str.h"
 
@@ -23,18 +21,9 @@ enum { RUN = WK_CMD_RUN, CHAT = WK_CMD_CHAT, SHOW = WK_CMD_SHOW, TOK = WK_CMD_TO
 #define C 'C'
 #define A 'A'
 #define T 'T'
-static const struct arg_row {
-    const char *name;
-    char letter;
-    const char *type;
-    double min, max;
-    const char *argument;
-    unsigned cmds;
-    char level;
-    const char *help;
-} rows[WK_ARG_COUNT] = {
-#define WK_ARG(id, long_name, short_name, type, min, max, dflt, argument, cmds, level, help)                           \
-    [WK_ARG_##id] = {long_name, short_name, type, min, max, argument, cmds, level, help},
+const wk_arg_row wk_arg_rows[WK_ARG_COUNT] = {
+#define WK_ARG(id, long_name, short_name, type, min, max, dflt, argument, cmds, group, level, help)                    \
+    [WK_ARG_##id] = {long_name, short_name, type, min, max, dflt, argument, cmds, group, level, help},
 #include "engine/app/args.def"
 #undef WK_ARG
 };
@@ -47,22 +36,24 @@ static const struct arg_row {
 #undef A
 #undef T
 
-static const struct command {
-    const char *name;
-    unsigned cmd;
-    const char *what;
-} commands[] = {
-    {"run", RUN, "one answer to one prompt:  wick run [MODEL] [PROMPT]"},
-    {"chat", CHAT, "a conversation:            wick chat [MODEL]"},
-    {"show", SHOW, "what a model file holds:   wick show MODEL"},
-    {"tokenize", TOK, "text as token ids:         wick tokenize [MODEL] TEXT"},
-    {"plan", PLAN, "will it fit, what it does: wick plan MODEL [--steps]"},
+const wk_command wk_commands[WK_COMMAND_COUNT] = {
+    {"run", RUN, "one answer to one prompt", "[MODEL] [PROMPT]"},
+    {"chat", CHAT, "a conversation", "[MODEL]"},
+    {"show", SHOW, "what a model file holds", "MODEL"},
+    {"tokenize", TOK, "text as token ids", "[MODEL] TEXT"},
+    {"plan", PLAN, "will it fit, what it does", "MODEL [--steps]"},
 };
 
 unsigned wk_args_command(const char *name) {
-    for (size_t i = 0; i < WK_COUNT(commands); i++)
-        if (strcmp(commands[i].name, name) == 0) return commands[i].cmd;
+    for (size_t i = 0; i < WK_COMMAND_COUNT; i++)
+        if (strcmp(wk_commands[i].name, name) == 0) return wk_commands[i].cmd;
     return 0;
+}
+
+const char *wk_args_command_name(unsigned cmd) {
+    for (size_t i = 0; i < WK_COMMAND_COUNT; i++)
+        if (wk_commands[i].cmd == cmd) return wk_commands[i].name;
+    return "";
 }
 
 /* Edit distance, both words cut at 31 bytes. */
@@ -87,33 +78,30 @@ static int distance(const char *a, const char *b) {
 const char *wk_args_nearest_command(const char *name) {
     const char *best = NULL;
     int least = 4;
-    for (size_t i = 0; i < WK_COUNT(commands); i++) {
-        const int d = distance(name, commands[i].name);
+    for (size_t i = 0; i < WK_COMMAND_COUNT; i++) {
+        const int d = distance(name, wk_commands[i].name);
         if (d < least) {
             least = d;
-            best = commands[i].name;
+            best = wk_commands[i].name;
         }
     }
     return best;
 }
 
-static const char *nearest_option(const char *name, unsigned cmd) {
+const char *wk_args_nearest_option(const char *name, unsigned cmd) {
     const char *best = NULL;
     int least = 4;
     for (int i = 0; i < WK_ARG_COUNT; i++) {
-        const int d = distance(name, rows[i].name);
-        if ((rows[i].cmds & cmd) && d < least) {
+        const int d = distance(name, wk_arg_rows[i].name);
+        if ((wk_arg_rows[i].cmds & cmd) && strlen(wk_arg_rows[i].name) > 1 && d < least) {
             least = d;
-            best = rows[i].name;
+            best = wk_arg_rows[i].name;
         }
     }
     return best;
 }
 
 /* ---- values -------------------------------------------------------------------------------------- */
-
-static bool is(const struct arg_row *r, const char *type) { return strcmp(r->type, type) == 0; }
-static bool is_choice(const struct arg_row *r) { return !is(r, "flag") && !is(r, "int") && !is(r, "num") && !is(r, "str") && !is(r, "list"); }
 
 /* 4096, 8k, 2M: the whole text must be a number. */
 static bool parse_int(const char *s, int64_t *out) {
@@ -128,10 +116,10 @@ static bool parse_int(const char *s, int64_t *out) {
     return *end == 0 && !__builtin_mul_overflow((int64_t)v, unit, out);
 }
 
-static wick_status set_number(wk_value *v, const struct arg_row *r, const char *s, wick_error *err) {
+static wick_status set_number(wk_value *v, const wk_arg_row *r, const char *s, wick_error *err) {
     char *end;
     bool ok = true;
-    if (is(r, "int")) {
+    if (wk_row_is(r, "int")) {
         ok = parse_int(s, &v->i);
         v->d = (double)v->i;
     } else {
@@ -139,13 +127,15 @@ static wick_status set_number(wk_value *v, const struct arg_row *r, const char *
         v->d = strtod(s, &end);
         ok = end != s && *end == 0 && isfinite(v->d);
     }
-    if (!ok) return wk_fail(err, WICK_E_ARG, "--%s wants a number, found \"%s\"", r->name, wk_show(wk_cstr(s)).text);
+    if (!ok)
+        return wk_fail(err, WICK_E_ARG, "--%s wants a number, found \"%s\"", r->name, wk_show(wk_cstr(s)).text);
     if (v->d < r->min || v->d > r->max)
-        return wk_fail(err, WICK_E_ARG, "--%s is %s, it must lie in %.15g .. %.15g", r->name, s, r->min, r->max);
+        return wk_fail(err, WICK_E_ARG, "--%s is %s, it must lie in %.15g .. %.15g", r->name,
+                       wk_show(wk_cstr(s)).text, r->min, r->max);
     return WICK_OK;
 }
 
-static wick_status set_choice(wk_value *v, const struct arg_row *r, const char *s, wick_error *err) {
+static wick_status set_choice(wk_value *v, const wk_arg_row *r, const char *s, wick_error *err) {
     const char *p = r->type;
     for (int64_t i = 0; *p; i++) {
         const size_t n = strcspn(p, "|");
@@ -155,57 +145,123 @@ static wick_status set_choice(wk_value *v, const struct arg_row *r, const char *
         }
         p += n + (p[n] == '|');
     }
-    return wk_fail(err, WICK_E_ARG, "--%s is \"%s\", it must be one of %s", r->name, wk_show(wk_cstr(s)).text, r->type);
+    return wk_fail(err, WICK_E_ARG, "--%s is \"%s\", it must be one of %s", r->name, wk_show(wk_cstr(s)).text,
+                   r->type);
 }
 
-static wick_status set_value(wk_args *a, int id, const char *s, wick_error *err) {
-    const struct arg_row *r = &rows[id];
-    wk_value *v = &a->v[id];
-    v->s = s;
-    if (is(r, "int") || is(r, "num")) WK_TRY(set_number(v, r, s, err));
-    if (is_choice(r)) WK_TRY(set_choice(v, r, s, err));
-    if (is(r, "list")) {
-        if (a->n_list == WK_ARG_LIST_MAX)
-            return wk_fail(err, WICK_E_ARG, "--%s is given more than %d times", r->name, WK_ARG_LIST_MAX);
-        a->list[a->n_list++] = s;
+/* Flags in the environment and in the config file. */
+static wick_status set_flag(wk_value *v, const wk_arg_row *r, const char *s, wick_error *err) {
+    static const char *const words[] = {"0", "1", "false", "true", "no", "yes", "off", "on"};
+    for (size_t i = 0; i < WK_COUNT(words); i++)
+        if (strcmp(s, words[i]) == 0) {
+            v->i = i % 2;
+            return WICK_OK;
+        }
+    return wk_fail(err, WICK_E_ARG, "%s is \"%s\", it must be yes or no", r->name, wk_show(wk_cstr(s)).text);
+}
+
+/* Which of the lists belongs to a LIST option. */
+static size_t list_slot(wk_arg_id id) {
+    size_t n = 0;
+    for (int i = 0; i < (int)id; i++) n += wk_row_is(&wk_arg_rows[i], "list");
+    return n;
+}
+
+const char *const *wk_args_list(const wk_args *a, wk_arg_id id, size_t *n) {
+    *n = (size_t)a->v[id].i;
+    return a->list[list_slot(id)];
+}
+
+wick_status wk_args_put(wk_args *a, wk_arg_id id, const char *text, wk_from from, int line, wick_error *err) {
+    const wk_arg_row *r = &wk_arg_rows[id];
+    wk_value v = {.given = true, .from = from, .line = line, .s = text};
+    if (wk_row_is(r, "int") || wk_row_is(r, "num")) WK_TRY(set_number(&v, r, text, err));
+    if (wk_row_is(r, "flag")) WK_TRY(set_flag(&v, r, text, err));
+    if (wk_row_is_choice(r)) WK_TRY(set_choice(&v, r, text, err));
+    if (a->v[id].from > from) return WICK_OK;
+    if (wk_row_is(r, "list")) {
+        const int64_t n = a->v[id].from == from && from != WK_FROM_CHAT ? a->v[id].i : 0;
+        if (n >= (int64_t)r->max)
+            return wk_fail(err, WICK_E_ARG, "--%s is given more than %.0f times", r->name, r->max);
+        a->list[list_slot(id)][n] = text;
+        v.i = n + 1;
     }
-    v->given = true;
+    a->v[id] = v;
     return WICK_OK;
 }
 
-static int find_long(const char *name, size_t n, unsigned cmd) {
-    for (int i = 0; i < WK_ARG_COUNT; i++)
-        if ((rows[i].cmds & cmd) && strlen(rows[i].name) > 1 && strlen(rows[i].name) == n &&
-            strncmp(rows[i].name, name, n) == 0)
+wick_status wk_args_set(wk_args *a, const char *name, const char *value, wick_error *err) {
+    char dashed[32];
+    size_t n = 0;
+    for (; name[n] && n + 1 < sizeof(dashed); n++) dashed[n] = (char)(name[n] == '_' ? '-' : name[n]);
+    dashed[n] = 0;
+    const int id = wk_args_find(dashed, n, a->cmd);
+    if (id < 0 || strcmp(wk_arg_rows[id].group, "answer") != 0) {
+        const char *near = id < 0 ? wk_args_nearest_option(dashed, a->cmd) : NULL;
+        return wk_fail(err, WICK_E_ARG, "\"%s\" is no setting of the answer%s%s%s", wk_show(wk_cstr(name)).text,
+                       near ? "; did you mean " : "", near ? near : "", near ? "?" : "; /set lists them");
+    }
+    if (!*value) {
+        a->v[id] = (wk_value){0};
+        return WICK_OK;
+    }
+    wk_buf text;
+    wk_buf_init(&text, 65536);
+    if (!wk_buf_adds(&text, value)) {
+        wk_buf_fini(&text);
+        return wk_fail(err, WICK_E_ARG, "%s: the text is longer than 64 KiB", dashed);
+    }
+    const wick_status rc = wk_args_put(a, (wk_arg_id)id, text.p, WK_FROM_CHAT, 0, err);
+    if (rc) {
+        wk_buf_fini(&text);
+        return rc;
+    }
+    wk_buf_fini(&a->set[id]);
+    a->set[id] = text; /* the value points into it */
+    return WICK_OK;
+}
+
+/* ---- command line -------------------------------------------------------------------------------- */
+
+int wk_args_find(const char *name, size_t n, unsigned cmd) {
+    for (int i = 0; i < WK_ARG_COUNT; i++) {
+        const wk_arg_row *r = &wk_arg_rows[i];
+        if ((r->cmds & cmd) && strlen(r->name) > 1 && strlen(r->name) == n && strncmp(r->name, name, n) == 0)
             return i;
+    }
     return -1;
 }
+
 static int find_letter(char c, unsigned cmd) {
     for (int i = 0; i < WK_ARG_COUNT; i++)
-        if ((rows[i].cmds & cmd) && rows[i].letter && rows[i].letter == c) return i;
+        if ((wk_arg_rows[i].cmds & cmd) && wk_arg_rows[i].letter && wk_arg_rows[i].letter == c) return i;
     return -1;
 }
 
 static wick_status unknown(const char *text, const char *name, unsigned cmd, wick_error *err) {
-    const char *near = nearest_option(name, cmd);
-    if (near) return wk_fail(err, WICK_E_ARG, "unknown option %s; did you mean --%s?", wk_show(wk_cstr(text)).text, near);
+    const char *near = wk_args_nearest_option(name, cmd);
+    if (near)
+        return wk_fail(err, WICK_E_ARG, "unknown option %s; did you mean --%s?", wk_show(wk_cstr(text)).text, near);
     return wk_fail(err, WICK_E_ARG, "unknown option %s; --help lists them all", wk_show(wk_cstr(text)).text);
+}
+
+/* --no-NAME of a flag; -1: it is none. */
+static int find_negated(const char *name, unsigned cmd) {
+    if (strncmp(name, "no-", 3) != 0) return -1;
+    const int id = wk_args_find(name + 3, strlen(name + 3), cmd);
+    return id >= 0 && wk_row_is(&wk_arg_rows[id], "flag") ? id : -1;
 }
 
 /* One option at argv[*i], which begins with a dash. */
 static wick_status parse_option(wk_args *a, int argc, char **argv, int *i, wick_error *err) {
     const char *s = argv[*i], *value = NULL;
-    int id;
+    int id, on = 1;
     if (s[1] == '-') {
         const char *name = s + 2, *eq = strchr(name, '=');
-        id = find_long(name, eq ? (size_t)(eq - name) : strlen(name), a->cmd);
-        if (id < 0 && strncmp(name, "no-", 3) == 0) {
-            id = find_long(name + 3, strlen(name + 3), a->cmd);
-            if (id >= 0 && is(&rows[id], "flag")) {
-                a->v[id] = (wk_value){.given = true};
-                return WICK_OK;
-            }
-            id = -1;
+        id = wk_args_find(name, eq ? (size_t)(eq - name) : strlen(name), a->cmd);
+        if (id < 0) {
+            id = find_negated(name, a->cmd);
+            on = 0;
         }
         if (eq) value = eq + 1;
     } else {
@@ -213,42 +269,20 @@ static wick_status parse_option(wk_args *a, int argc, char **argv, int *i, wick_
         if (id >= 0 && s[2]) value = s + 2;
     }
     if (id < 0) return unknown(s, s[1] == '-' ? s + 2 : s + 1, a->cmd, err);
-    if (is(&rows[id], "flag")) {
-        if (value) return wk_fail(err, WICK_E_ARG, "--%s takes no value", rows[id].name);
-        a->v[id] = (wk_value){.given = true, .i = 1};
+    const wk_arg_row *r = &wk_arg_rows[id];
+    if (wk_row_is(r, "flag")) {
+        if (value) return wk_fail(err, WICK_E_ARG, "--%s takes no value", r->name);
+        a->v[id] = (wk_value){.given = true, .from = WK_FROM_FLAG, .i = on};
         return WICK_OK;
     }
     if (!value) {
-        if (*i + 1 >= argc) return wk_fail(err, WICK_E_ARG, "--%s wants a value (%s)", rows[id].name, rows[id].argument);
+        if (*i + 1 >= argc) return wk_fail(err, WICK_E_ARG, "--%s wants a value (%s)", r->name, r->argument);
         value = argv[++*i];
     }
-    return set_value(a, id, value, err);
+    return wk_args_put(a, (wk_arg_id)id, value, WK_FROM_FLAG, 0, err);
 }
 
-/* WICK_CTX and so on: below the command line, above the defaults. */
-static wick_status read_environment(wk_args *a, wick_error *err) {
-    for (int i = 0; i < WK_ARG_COUNT; i++) {
-        char name[48] = "WICK_";
-        size_t n = 5;
-        if (!(rows[i].cmds & a->cmd) || is(&rows[i], "list") || rows[i].level == 'T') continue;
-        for (const char *p = rows[i].name; *p && n + 1 < sizeof(name); p++)
-            name[n++] = *p == '-' ? '_' : (char)(*p >= 'a' && *p <= 'z' ? *p - 32 : *p);
-        name[n] = 0;
-        const char *s = getenv(name);
-        if (!s || !*s) continue;
-        if (is(&rows[i], "flag")) {
-            a->v[i].i = strcmp(s, "0") != 0;
-            continue;
-        }
-        if (set_value(a, i, s, err)) return wk_fail_at(err, "environment %s", name);
-    }
-    return WICK_OK;
-}
-
-wick_status wk_args_parse(wk_args *a, unsigned cmd, int argc, char **argv, wick_error *err) {
-    memset(a, 0, sizeof(*a));
-    a->cmd = cmd;
-    WK_TRY(read_environment(a, err));
+static wick_status parse_line(wk_args *a, int argc, char **argv, wick_error *err) {
     bool only_positional = false;
     for (int i = 0; i < argc; i++) {
         const char *s = argv[i];
@@ -258,92 +292,30 @@ wick_status wk_args_parse(wk_args *a, unsigned cmd, int argc, char **argv, wick_
             WK_TRY(parse_option(a, argc, argv, &i, err));
         } else {
             if (a->n_positional == WK_ARG_POSITIONAL_MAX)
-                return wk_fail(err, WICK_E_ARG, "too many arguments at \"%s\"; put the prompt in quotes", wk_show(wk_cstr(s)).text);
+                return wk_fail(err, WICK_E_ARG, "too many arguments at \"%s\"; put the prompt in quotes",
+                               wk_show(wk_cstr(s)).text);
             a->positional[a->n_positional++] = s;
         }
     }
     return WICK_OK;
 }
 
-/* ---- help ---------------------------------------------------------------------------------------- */
-
-void wk_args_usage(void) {
-    printf("wick %d.%d.%d: language models on this computer\n\n", WICK_VERSION_MAJOR, WICK_VERSION_MINOR, WICK_VERSION_PATCH);
-    for (size_t i = 0; i < WK_COUNT(commands); i++) printf("  wick %-9s %s\n", commands[i].name, commands[i].what);
-    printf("\nwick COMMAND -h shows the common options, --help all of them.\n");
+wick_status wk_args_parse(wk_args *a, unsigned cmd, int argc, char **argv, wick_error *err) {
+    memset(a, 0, sizeof(*a));
+    a->cmd = cmd;
+    WK_TRY(parse_line(a, argc, argv, err));
+    if (wk_flag(a, WK_ARG_HELP) || wk_flag(a, WK_ARG_HELP_SHORT)) return WICK_OK;
+    WK_TRY(wk_args_read_env(a, err));
+    return wk_args_read_config(a, err);
 }
 
-void wk_args_help(unsigned cmd, bool all) {
-    for (size_t i = 0; i < WK_COUNT(commands); i++)
-        if (commands[i].cmd == cmd) printf("wick %s: %s\n\n", commands[i].name, commands[i].what);
-    for (int i = 0; i < WK_ARG_COUNT; i++) {
-        const struct arg_row *r = &rows[i];
-        if (!(r->cmds & cmd) || (!all && r->level != 'C')) continue;
-        char left[48], letter[8] = "    ";
-        if (r->letter) (void)snprintf(letter, sizeof(letter), "-%c, ", r->letter);
-        if (strlen(r->name) == 1)
-            (void)snprintf(left, sizeof(left), "-%s", r->name);
-        else
-            (void)snprintf(left, sizeof(left), "%s--%s %s", letter, r->name, r->argument);
-        printf("  %-28s %s%s\n", left, r->help, r->level == 'T' ? " (for tests)" : "");
-    }
-    if (!all) printf("\n--help lists all options.\n");
+void wk_args_fini(wk_args *a) {
+    wk_buf_fini(&a->config);
+    for (int i = 0; i < WK_ARG_COUNT; i++) wk_buf_fini(&a->set[i]);
 }
 
-/* ---- model --------------------------------------------------------------------------------------- */
-
-static bool is_file(const char *path) {
-    struct stat st;
-    return stat(path, &st) == 0;
-}
-
-/* ~/.local/share/wick/models/NAME.gguf */
-static bool local_model(char *out, size_t cap, const char *name) {
-    const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-    int n;
-    if (strchr(name, '/')) return false;
-    if (data && *data)
-        n = snprintf(out, cap, "%s/wick/models/%s.gguf", data, name);
-    else
-        n = snprintf(out, cap, "%s/.local/share/wick/models/%s.gguf", home ? home : "", name);
-    return n > 0 && (size_t)n < cap;
-}
-
-static bool names_model(const char *s) {
-    char path[4096];
-    const size_t n = strlen(s);
-    if (n > 5 && strcasecmp(s + n - 5, ".gguf") == 0) return true;
-    if (strcmp(s, "default") == 0) return true;
-    return is_file(s) || (local_model(path, sizeof(path), s) && is_file(path));
-}
-
-static void take_first(wk_args *a) {
-    a->n_positional--;
-    memmove(a->positional, a->positional + 1, a->n_positional * sizeof(a->positional[0]));
-}
-
-wick_status wk_args_model(wk_args *a, wick_error *err) {
-    const char *name = a->v[WK_ARG_MODEL].s;
-    if (!name && a->n_positional && names_model(a->positional[0])) {
-        name = a->positional[0];
-        take_first(a);
-    }
-    if (!name) name = "default";
-    if (is_file(name) || strchr(name, '/') || (strlen(name) > 5 && strcasecmp(name + strlen(name) - 5, ".gguf") == 0)) {
-        (void)snprintf(a->model_path, sizeof(a->model_path), "%s", name);
-        return WICK_OK;
-    }
-    if (!local_model(a->model_path, sizeof(a->model_path), name)) return wk_fail(err, WICK_E_ARG, "the model's name is too long");
-    if (is_file(a->model_path)) return WICK_OK;
-    if (strcmp(name, "default") == 0)
-        return wk_fail(err, WICK_E_IO, "the default model is not installed; ./start fetches it, or name a file with -m FILE.gguf");
-    return wk_fail(err, WICK_E_IO, "no file and no local model \"%s\"; the local models are in ~/.local/share/wick/models",
-                   wk_show(wk_cstr(name)).text);
-}
-
-bool wk_args_color(const wk_args *a, int fd) {
-    const char *term = getenv("TERM"), *none = getenv("NO_COLOR");
-    if (a->v[WK_ARG_COLOR].i == 1) return true;
-    if (a->v[WK_ARG_COLOR].i == 2 || !isatty(fd) || (none && *none)) return false;
-    return !term || strcmp(term, "dumb") != 0;
+bool wk_args_wants_json(int argc, char **argv) {
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--json") == 0 || strcmp(argv[i], "--jsonl") == 0) return true;
+    return false;
 }

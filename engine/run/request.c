@@ -67,6 +67,8 @@ void wk_request_drop(wk_request *r) {
     wk_free(r->stop);
     wk_free(r->tok);
     wk_free(r->page);
+    wk_free(r->bias_token);
+    wk_free(r->bias_value);
     wk_free(r->score);
     wk_free(r->ring_text);
     wk_free(r->read_text);

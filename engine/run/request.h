@@ -40,6 +40,8 @@ typedef struct wk_request {
     char *stop_text; /* owner of the stop strings */
     wk_str *stop;
     size_t n_stop;
+    int32_t *bias_token; /* owner of the sampling's bias */
+    float *bias_value;
     float *score; /* not NULL: no generation, log-probabilities of the prompt are written here */
 
     /* engine thread */

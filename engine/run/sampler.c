@@ -2,7 +2,9 @@
  * the draw look: the vocabulary is split into bands of logits, each sorted when it is reached. */
 #include "engine/run/sampler.h"
 
+#include <math.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "engine/base/arena.h"
 #include "engine/base/rng.h"
@@ -17,6 +19,8 @@ struct wk_sampler {
     const wk_kernels *k;
     int32_t n;       /* vocabulary */
     float *w;        /* [n] weights exp((l - max) / T) */
+    float *adjusted; /* [n] logits with bias and penalties */
+    int32_t *count;  /* [n] all zero between draws */
     cand *c;         /* [n] */
     /* of the draw at hand */
     int32_t n_sorted, n_cand; /* c[0..n_sorted) is final; NaN logits are no candidates */
@@ -35,8 +39,10 @@ int wk_sampler_open(wk_sampler **out, const wk_kernels *k, int32_t n_vocab, wk_e
         s->n = n_vocab;
         s->w = wk_alloc_aligned((size_t)n_vocab * sizeof(float));
         s->c = wk_new_n(cand, (size_t)n_vocab);
+        s->adjusted = wk_alloc_aligned((size_t)n_vocab * sizeof(float));
+        s->count = wk_new_n(int32_t, (size_t)n_vocab);
     }
-    if (!s || !s->w || !s->c) {
+    if (!s || !s->w || !s->c || !s->adjusted || !s->count) {
         wk_sampler_close(s);
         return wk_fail(err, WICK_E_NOMEM, "no memory for a sampler over %d tokens", (int)n_vocab);
     }
@@ -47,6 +53,8 @@ int wk_sampler_open(wk_sampler **out, const wk_kernels *k, int32_t n_vocab, wk_e
 void wk_sampler_close(wk_sampler *s) {
     if (!s) return;
     wk_free_aligned(s->w);
+    wk_free_aligned(s->adjusted);
+    wk_free(s->count);
     wk_free(s->c);
     wk_free(s);
 }
@@ -139,6 +147,56 @@ static void begin(wk_sampler *s, const float *logits, float max, float inv_t) {
     s->total = vocabulary_sum(s);
 }
 
+/* ---- bias and penalties -------------------------------------------------------------------------- */
+
+static void adjust_bias(wk_sampler *s, const wk_sampling *p, const wk_history *h) {
+    (void)h;
+    for (int32_t i = 0; i < p->n_bias; i++) s->adjusted[p->bias_token[i]] += p->bias_value[i];
+}
+
+static void clear_counts(wk_sampler *s, const wk_history *h) {
+    for (int32_t i = 0; i < h->n_tok; i++) s->count[h->tok[i]] = 0;
+}
+
+static void adjust_repeat(wk_sampler *s, const wk_sampling *p, const wk_history *h) {
+    const float r = (float)p->repeat_penalty;
+    for (int32_t i = 0; i < h->n_tok; i++) {
+        const int32_t id = h->tok[i];
+        if (s->count[id]++) continue;
+        const float l = s->adjusted[id];
+        s->adjusted[id] = l > 0 ? l / r : l * r;
+    }
+    clear_counts(s, h);
+}
+
+static void adjust_count(wk_sampler *s, const wk_sampling *p, const wk_history *h) {
+    const float f = (float)p->frequency_penalty, once = (float)p->presence_penalty;
+    for (int32_t i = h->n_prompt; i < h->n_tok; i++) s->count[h->tok[i]]++;
+    for (int32_t i = h->n_prompt; i < h->n_tok; i++) {
+        const int32_t id = h->tok[i];
+        if (s->count[id] == 0) continue; /* done */
+        s->adjusted[id] = s->adjusted[id] - fmaf((float)s->count[id], f, once);
+        s->count[id] = 0;
+    }
+}
+
+/* The logits themselves where nothing is adjusted. */
+static const float *adjust(wk_sampler *s, const float *logits, const wk_sampling *p, const wk_history *h) {
+    bool any = false;
+#define WK_ADJUST(name, on, what) any = any || (on);
+#define WK_FILTER(name, on, what)
+#include "engine/run/sampler.def"
+#undef WK_ADJUST
+    if (!any || !h) return logits;
+    memcpy(s->adjusted, logits, (size_t)s->n * sizeof(float));
+#define WK_ADJUST(name, on, what)                                                                                      \
+    if (on) adjust_##name(s, p, h);
+#include "engine/run/sampler.def"
+#undef WK_ADJUST
+#undef WK_FILTER
+    return s->adjusted;
+}
+
 static int32_t draw(wk_sampler *s, double target) {
     double sum = 0;
     int32_t i = 0, last = 0;
@@ -150,13 +208,17 @@ static int32_t draw(wk_sampler *s, double target) {
     return s->c[last].id; /* rounding of the sums: the last one that has a weight */
 }
 
-int32_t wk_sample(wk_sampler *s, const float *logits, const wk_sampling *p, uint64_t position, uint32_t choice) {
+int32_t wk_sample(wk_sampler *s, const float *raw, const wk_sampling *p, const wk_history *h, uint64_t position,
+                  uint32_t choice) {
+    const float *logits = adjust(s, raw, p, h);
     const int best = s->k->argmax(logits, s->n);
     if (best < 0 || p->temperature < 0x1p-100) return best;
     begin(s, logits, logits[best], (float)(1.0 / p->temperature));
-#define WK_FILTER(name, field, on, what)                                                                               \
+#define WK_ADJUST(name, on, what)
+#define WK_FILTER(name, on, what)                                                                                      \
     if (on) filter_##name(s, p);
 #include "engine/run/sampler.def"
+#undef WK_ADJUST
 #undef WK_FILTER
     uint32_t r[4];
     const uint32_t counter[4] = {(uint32_t)position, (uint32_t)(position >> 32), 0, choice};

@@ -252,7 +252,8 @@ static void use_row(wk_sched *s, const wk_batch *b, int32_t row) {
         score_row(s, r, pos, logits);
         return;
     }
-    const int32_t id = wk_sample(s->sampler, logits, &r->sampling, (uint64_t)pos + 1, 0);
+    const wk_history h = {r->tok, r->n_prompt, r->n_tok};
+    const int32_t id = wk_sample(s->sampler, logits, &r->sampling, &h, (uint64_t)pos + 1, 0);
     const wk_finish how = accept(s, r, id);
     if (how != WK_FIN_NONE) finish(s, at, how);
 }

@@ -27,7 +27,8 @@ static wk_str bos_text(const wk_chat *c) { return wk_tok_text(c->tok, wk_tok_bos
 static wk_str eos_text(const wk_chat *c) { return wk_tok_text(c->tok, wk_tok_eos(c->tok)); }
 
 /* variables: the JSON object that the template sees. */
-static int render(const wk_chat *c, wk_str variables, const wk_jinja_budget *budget, wk_jinja_out *out, wk_err *err) {
+static int render(const wk_chat *c, wk_str variables, const wk_jinja_budget *budget,
+                  wk_jinja_out *out, wk_err *err) {
     wk_json_doc *doc = NULL;
     *out = (wk_jinja_out){0};
     /* Arguments that came as text stand deeper here than in the request. */
@@ -86,11 +87,13 @@ static bool shows_arguments(const trial *t) {
 
 static unsigned find_traits(const trial *t) {
     unsigned traits = 0;
-    const bool object = shows_arguments(&t[TRIAL_OBJECT_ARGS]), string = shows_arguments(&t[TRIAL_STRING_ARGS]);
+    const bool object = shows_arguments(&t[TRIAL_OBJECT_ARGS]),
+               string = shows_arguments(&t[TRIAL_STRING_ARGS]);
     const trial *null = &t[TRIAL_NULL_CONTENT];
     if (!t[TRIAL_BASE].ok && t[TRIAL_FUNCTIONS].ok) return WK_CHAT_FUNCTIONS;
     if (!t[TRIAL_BASE].ok) return 0;
-    if (shows(&t[TRIAL_PARTS], "wickfirst") && shows(&t[TRIAL_PARTS], "wicksecond")) traits |= WK_CHAT_PARTS;
+    if (shows(&t[TRIAL_PARTS], "wickfirst") && shows(&t[TRIAL_PARTS], "wicksecond"))
+        traits |= WK_CHAT_PARTS;
     if (!object && string) traits |= WK_CHAT_STRING_ARGS;
     if (!find(&t[TRIAL_SYSTEM], "wicksystem")) traits |= WK_CHAT_MERGE_SYSTEM;
     if (!find(&t[TRIAL_TOOLS], "wicktool")) traits |= WK_CHAT_INJECT_TOOLS;
@@ -101,7 +104,8 @@ static unsigned find_traits(const trial *t) {
 
 /* The role developer is kept only where the template has a name for it: many print any role. */
 static bool knows_developer(const wk_chat *c, const trial *t) {
-    return memmem(c->source, c->source_bytes, "developer", 9) && find(&t[TRIAL_DEVELOPER], "wicksystem");
+    return memmem(c->source, c->source_bytes, "developer", 9) &&
+           find(&t[TRIAL_DEVELOPER], "wicksystem");
 }
 
 static void run_trials(wk_chat *c) {
@@ -113,9 +117,11 @@ static void run_trials(wk_chat *c) {
     if (!t[TRIAL_BASE].ok && !t[TRIAL_FUNCTIONS].ok)
         wk_log(WK_LOG_WARN, "the chat template cannot render one plain user message");
     if (c->traits & WK_CHAT_MERGE_SYSTEM)
-        wk_log(WK_LOG_INFO, "the chat template has no system role: its text goes before the first user's");
+        wk_log(WK_LOG_INFO,
+               "the chat template has no system role: its text goes before the first user's");
     if (c->traits & WK_CHAT_INJECT_TOOLS)
-        wk_log(WK_LOG_INFO, "the chat template ignores tools: they are described in the system text");
+        wk_log(WK_LOG_INFO,
+               "the chat template ignores tools: they are described in the system text");
 }
 
 /* ---- open -------------------------------------------------------------------------------------- */
@@ -129,7 +135,8 @@ static int take_source(wk_chat *c, const wk_store *s, wk_err *err) {
         c->why.code = WICK_E_TEMPLATE;
     }
     if (found == 0)
-        (void)wk_fail(&c->why, WICK_E_TEMPLATE, "%s has no chat template; use run --raw", /* code kept in why */
+        (void)wk_fail(&c->why, WICK_E_TEMPLATE,
+                      "%s has no chat template; use run --raw", /* code kept in why */
                       wk_show(wk_cstr(wk_store_path(s))).text);
     if (found <= 0) return WICK_OK;
     c->source = wk_strdup_n(text.p, text.n);
@@ -151,8 +158,10 @@ int wk_chat_open(wk_chat **out, const wk_store *s, const wk_tok *tok, wk_err *er
             if (err) *err = c->why;
             goto out;
         }
-        if (rc) wk_log(WK_LOG_WARN, "chat is not possible: %s", c->why.message);
-        else run_trials(c);
+        if (rc)
+            wk_log(WK_LOG_WARN, "chat is not possible: %s", c->why.message);
+        else
+            run_trials(c);
     }
     *out = c;
     return WICK_OK;
@@ -174,7 +183,9 @@ bool wk_chat_usable(const wk_chat *c, wk_err *why) {
     return false;
 }
 
-wk_str wk_chat_source(const wk_chat *c) { return (wk_str){c->source ? c->source : "", c->source_bytes}; }
+wk_str wk_chat_source(const wk_chat *c) {
+    return (wk_str){c->source ? c->source : "", c->source_bytes};
+}
 
 unsigned wk_chat_traits(const wk_chat *c) { return c->traits; }
 
@@ -183,18 +194,21 @@ unsigned wk_chat_traits(const wk_chat *c) { return c->traits; }
 /* BOS is ours to put unless the template has written it. */
 static bool writes_bos(const wk_chat *c, const wk_jinja_out *o) {
     const wk_str bos = bos_text(c);
-    return bos.n && o->n_run && !o->run[0].user && o->run[0].end >= bos.n && wk_str_starts(wk_buf_str(&o->text), bos);
+    return bos.n && o->n_run && !o->run[0].user && o->run[0].end >= bos.n &&
+           wk_str_starts(wk_buf_str(&o->text), bos);
 }
 
-static int encode(const wk_chat *c, const wk_jinja_out *o, int32_t *out, size_t cap, size_t *n, wk_err *err) {
+static int encode(const wk_chat *c, const wk_jinja_out *o, int32_t *out, size_t cap, size_t *n,
+                  wk_err *err) {
     const bool bos = wk_tok_adds_bos(c->tok) && wk_tok_bos(c->tok) >= 0 && !writes_bos(c, o);
     wk_run *run = wk_new_n(wk_run, o->n_run);
     if (!run) return wk_fail(err, WICK_E_NOMEM, "no memory for the prompt");
     for (size_t i = 0; i < o->n_run; i++)
-        run[i] = (wk_run){{o->text.p + o->run[i].begin, o->run[i].end - o->run[i].begin}, !o->run[i].user};
+        run[i] = (wk_run){{o->text.p + o->run[i].begin, o->run[i].end - o->run[i].begin},
+                          !o->run[i].user};
     const bool room = bos && cap > 0;
     if (room) out[0] = wk_tok_bos(c->tok);
-    const int rc = wk_tok_encode(c->tok, run, o->n_run, WK_TOK_SPECIAL, out + room, cap - room, n);
+    const int rc = wk_tok_encode(c->tok, run, o->n_run, WK_TOK_SPECIAL, room ? out + 1 : out, cap - room, n);
     wk_free(run);
     if (rc) return wk_fail(err, rc, "no memory for the prompt");
     *n += bos;
@@ -216,7 +230,8 @@ static int render_request(const wk_chat *c, wk_str request, wk_jinja_out *out, w
     return rc;
 }
 
-int wk_chat_render(const wk_chat *c, wk_str request, wk_buf *text, int32_t *out, size_t cap, size_t *n, wk_err *err) {
+int wk_chat_render(const wk_chat *c, wk_str request, wk_buf *text, int32_t *out, size_t cap,
+                   size_t *n, wk_err *err) {
     wk_jinja_out o = {0};
     *n = 0;
     if (!wk_chat_usable(c, err)) return WICK_E_TEMPLATE;

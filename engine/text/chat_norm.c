@@ -7,8 +7,8 @@
 #include "engine/text/jinja_val.h"
 
 #define TOOL_PROMPT                                                                                \
-    "You can call the functions below. To call one, write nothing but\n<tool_call>\n"                \
-    "{\"name\": the name of the function, \"arguments\": {its arguments}}\n</tool_call>\n"           \
+    "You can call the functions below. To call one, write nothing but\n<tool_call>\n"              \
+    "{\"name\": the name of the function, \"arguments\": {its arguments}}\n</tool_call>\n"         \
     "Each line is the JSON description of one function.\n<tools>\n"
 
 typedef struct norm {
@@ -37,7 +37,9 @@ static void copy(wk_buf *b, const wk_json *v) {
     case WK_JSON_NULL: put(b, "null"); break;
     case WK_JSON_BOOL: put(b, wk_json_bool(v) ? "true" : "false"); break;
     case WK_JSON_INT: (void)wk_buf_addf(b, "%lld", (long long)wk_json_int(v)); break; /* as above */
-    case WK_JSON_REAL: (void)wk_buf_add(b, text, wk_j_real_text(text, wk_json_real(v))); break; /* as above */
+    case WK_JSON_REAL:
+        (void)wk_buf_add(b, text, wk_j_real_text(text, wk_json_real(v)));
+        break; /* as above */
     case WK_JSON_STR: wk_json_put_str(b, wk_json_str(v)); break;
     case WK_JSON_ARRAY:
         put(b, "[");
@@ -73,9 +75,11 @@ static bool has(const norm *n, unsigned trait) { return (n->how->traits & trait)
 static int part_text(const norm *n, const wk_json *part, size_t i, wk_str *text) {
     const wk_json *t = wk_json_get(part, "text");
     const wk_str type = wk_json_str(wk_json_get(part, "type"));
-    const bool known = wk_str_is(type, "text") || wk_str_is(type, "input_text") || wk_str_is(type, "output_text");
+    const bool known =
+        wk_str_is(type, "text") || wk_str_is(type, "input_text") || wk_str_is(type, "output_text");
     if (!known || wk_json_type(t) != WK_JSON_STR)
-        return wk_fail(n->err, WICK_E_ARG, "messages[%zu].content has a part of type '%s', only text is read", i,
+        return wk_fail(n->err, WICK_E_ARG,
+                       "messages[%zu].content has a part of type '%s', only text is read", i,
                        wk_show(type).text);
     *text = wk_json_str(t);
     return WICK_OK;
@@ -84,7 +88,9 @@ static int part_text(const norm *n, const wk_json *part, size_t i, wk_str *text)
 /* The text of a message's content: a string, null, or parts one behind the other. */
 static int content_text(const norm *n, const wk_json *content, size_t i, wk_buf *text) {
     const int type = wk_json_type(content);
-    if (type == WK_JSON_STR) (void)wk_buf_add(text, wk_json_str(content).p, wk_json_str(content).n); /* seen at the end */
+    if (type == WK_JSON_STR)
+        (void)wk_buf_add(text, wk_json_str(content).p,
+                         wk_json_str(content).n); /* seen at the end */
     else if (type == WK_JSON_ARRAY) {
         for (size_t k = 0; k < wk_json_count(content); k++) {
             wk_str part;
@@ -92,7 +98,8 @@ static int content_text(const norm *n, const wk_json *content, size_t i, wk_buf 
             (void)wk_buf_add(text, part.p, part.n); /* as above */
         }
     } else if (type != WK_JSON_NULL)
-        return wk_fail(n->err, WICK_E_ARG, "messages[%zu].content is neither a string nor a list of parts", i);
+        return wk_fail(n->err, WICK_E_ARG,
+                       "messages[%zu].content is neither a string nor a list of parts", i);
     return WICK_OK;
 }
 
@@ -118,7 +125,8 @@ static int put_parts(const norm *n, const wk_json *content, size_t i, wk_str bef
 }
 
 /* before and after surround the text, an empty line between. */
-static int put_content(norm *n, const wk_json *content, size_t i, wk_str before, wk_str after, bool may_be_null) {
+static int put_content(norm *n, const wk_json *content, size_t i, wk_str before, wk_str after,
+                       bool may_be_null) {
     wk_buf text;
     const bool null = is_null(content) && may_be_null && !has(n, WK_CHAT_FILL_NULL);
     if (null && !before.n && !after.n) {
@@ -166,7 +174,8 @@ static void put_arguments(norm *n, const wk_json *arguments) {
 }
 
 /* Writes an object with one member by `one`, the rest copied. */
-static void put_with(norm *n, const wk_json *v, const char *member, void (*one)(norm *n, const wk_json *v)) {
+static void put_with(norm *n, const wk_json *v, const char *member,
+                     void (*one)(norm *n, const wk_json *v)) {
     void *it = NULL;
     wk_str key;
     const wk_json *m;
@@ -178,8 +187,10 @@ static void put_with(norm *n, const wk_json *v, const char *member, void (*one)(
     put(n->out, "{");
     for (; wk_json_next(v, &it, &key, &m); glue = ",") {
         key_of(n->out, glue, key);
-        if (wk_str_is(key, member)) one(n, m);
-        else copy(n->out, m);
+        if (wk_str_is(key, member))
+            one(n, m);
+        else
+            copy(n->out, m);
     }
     put(n->out, "}");
 }
@@ -198,13 +209,16 @@ static void put_calls(norm *n, const wk_json *calls) {
 /* For a template that knows no tools: the calls as the tool prompt asks for them. */
 static void describe_calls(norm *n, const wk_json *calls, wk_buf *text) {
     for (size_t i = 0; i < wk_json_count(calls); i++) {
-        const wk_json *f = wk_json_get(wk_json_at(calls, i), "function"), *arguments = wk_json_get(f, "arguments");
+        const wk_json *f = wk_json_get(wk_json_at(calls, i), "function"),
+                      *arguments = wk_json_get(f, "arguments");
         put(text, "<tool_call>\n{\"name\": ");
         copy(text, wk_json_get(f, "name"));
         put(text, ", \"arguments\": ");
         const wk_str as_text = wk_json_str(arguments);
-        if (as_text.n) (void)wk_buf_add(text, as_text.p, as_text.n); /* seen at the end */
-        else copy(text, arguments);
+        if (as_text.n)
+            (void)wk_buf_add(text, as_text.p, as_text.n); /* seen at the end */
+        else
+            copy(text, arguments);
         put(text, i + 1 < wk_json_count(calls) ? "}\n</tool_call>\n" : "}\n</tool_call>");
     }
     if (text->failed) n->out->failed = true;
@@ -214,7 +228,9 @@ static void describe_calls(norm *n, const wk_json *calls, wk_buf *text) {
 
 static void put_properties(norm *n, const wk_json *properties);
 
-static void put_parameters(norm *n, const wk_json *v) { put_with(n, v, "properties", put_properties); }
+static void put_parameters(norm *n, const wk_json *v) {
+    put_with(n, v, "properties", put_properties);
+}
 
 /* An object with a description, "" where it has none; so are the parameters of a function. */
 static void put_described(norm *n, const wk_json *v) {
@@ -230,8 +246,10 @@ static void put_described(norm *n, const wk_json *v) {
     for (const char *glue = fill ? "," : ""; wk_json_next(v, &it, &key, &m);) {
         if (fill && wk_str_is(key, "description")) continue;
         key_of(n->out, glue, key);
-        if (wk_str_is(key, "parameters")) put_parameters(n, m);
-        else copy(n->out, m);
+        if (wk_str_is(key, "parameters"))
+            put_parameters(n, m);
+        else
+            copy(n->out, m);
         glue = ",";
     }
     put(n->out, "}");
@@ -258,8 +276,10 @@ static void put_tools(norm *n) {
     put(n->out, ",\"tools\":[");
     for (size_t i = 0; i < wk_json_count(n->tools); i++) {
         if (i) put(n->out, ",");
-        if (has(n, WK_CHAT_FILL_NAMES)) put_with(n, wk_json_at(n->tools, i), "function", put_described);
-        else copy(n->out, wk_json_at(n->tools, i));
+        if (has(n, WK_CHAT_FILL_NAMES))
+            put_with(n, wk_json_at(n->tools, i), "function", put_described);
+        else
+            copy(n->out, wk_json_at(n->tools, i));
     }
     put(n->out, "]");
 }
@@ -299,15 +319,18 @@ static void put_functions(norm *n) {
 /* A role is trusted text (templates build special tokens from it), so it is held to harmless characters. */
 static int role_of(const norm *n, const wk_json *m, size_t i, wk_str *role) {
     const wk_json *r = wk_json_get(m, "role");
-    if (wk_json_type(m) != WK_JSON_OBJECT) return wk_fail(n->err, WICK_E_ARG, "messages[%zu] is not an object", i);
-    if (wk_json_type(r) != WK_JSON_STR) return wk_fail(n->err, WICK_E_ARG, "messages[%zu] has no role", i);
+    if (wk_json_type(m) != WK_JSON_OBJECT)
+        return wk_fail(n->err, WICK_E_ARG, "messages[%zu] is not an object", i);
+    if (wk_json_type(r) != WK_JSON_STR)
+        return wk_fail(n->err, WICK_E_ARG, "messages[%zu] has no role", i);
     *role = wk_json_str(r);
     bool ok = role->n > 0 && role->n <= 32;
     for (size_t k = 0; ok && k < role->n; k++)
         ok = (role->p[k] >= 'a' && role->p[k] <= 'z') || (role->p[k] >= 'A' && role->p[k] <= 'Z') ||
              (role->p[k] >= '0' && role->p[k] <= '9') || role->p[k] == '_' || role->p[k] == '-';
     if (!ok)
-        return wk_fail(n->err, WICK_E_ARG, "messages[%zu].role is '%s', wanted is a word of up to 32 letters", i,
+        return wk_fail(n->err, WICK_E_ARG,
+                       "messages[%zu].role is '%s', wanted is a word of up to 32 letters", i,
                        wk_show(*role).text);
     if (wk_str_is(*role, "developer") && !has(n, WK_CHAT_DEVELOPER)) *role = WK_STR("system");
     return WICK_OK;
@@ -321,8 +344,10 @@ static void begin_message(norm *n, wk_str role) {
 
 static void put_member(norm *n, wk_str key, const wk_json *v) {
     key_of(n->out, ",", key);
-    if (wk_str_is(key, "tool_calls") && wk_json_type(v) == WK_JSON_ARRAY) put_calls(n, v);
-    else copy(n->out, v);
+    if (wk_str_is(key, "tool_calls") && wk_json_type(v) == WK_JSON_ARRAY)
+        put_calls(n, v);
+    else
+        copy(n->out, v);
 }
 
 static bool is_ours_in_message(const norm *n, wk_str key) {
@@ -342,10 +367,12 @@ static int put_message(norm *n, const wk_json *m, size_t i, wk_str role, wk_str 
     begin_message(n, role);
     key_of(n->out, ",", WK_STR("content"));
     if (use && !merge) after = text;
-    WK_TRY(put_content(n, wk_json_get(m, "content"), i, use && merge ? text : WK_STR(""), after, !system && !user));
+    WK_TRY(put_content(n, wk_json_get(m, "content"), i, use && merge ? text : WK_STR(""), after,
+                       !system && !user));
     if (use) n->merged = true;
     while (wk_json_next(m, &it, &key, &v))
-        if (!is_null(v) && !is_ours_in_message(n, key)) put_member(n, key, v); /* null means absent */
+        if (!is_null(v) && !is_ours_in_message(n, key))
+            put_member(n, key, v); /* null means absent */
     if (wk_str_is(role, "tool") && has(n, WK_CHAT_FILL_NAMES) && is_null(wk_json_get(m, "name")))
         put(n->out, ",\"name\":\"\"");
     put(n->out, "}");
@@ -357,7 +384,8 @@ static int put_assistant(norm *n, const wk_json *m, size_t i, wk_str role) {
     const wk_json *calls = wk_json_get(m, "tool_calls");
     wk_buf text;
     wk_buf_init(&text, 0);
-    if (has(n, WK_CHAT_INJECT_TOOLS) && wk_json_type(calls) == WK_JSON_ARRAY) describe_calls(n, calls, &text);
+    if (has(n, WK_CHAT_INJECT_TOOLS) && wk_json_type(calls) == WK_JSON_ARRAY)
+        describe_calls(n, calls, &text);
     const int rc = put_message(n, m, i, role, wk_buf_str(&text));
     wk_buf_fini(&text);
     return rc;
@@ -423,8 +451,10 @@ static int put_messages(norm *n, const wk_json *messages) {
         wk_str role;
         WK_TRY(role_of(n, wk_json_at(messages, i), i, &role));
         if (merge && wk_str_is(role, "system")) continue;
-        if (wk_str_is(role, "tool") && has(n, WK_CHAT_INJECT_TOOLS)) WK_TRY(put_results(n, messages, &i));
-        else WK_TRY(put_assistant(n, wk_json_at(messages, i), i, role));
+        if (wk_str_is(role, "tool") && has(n, WK_CHAT_INJECT_TOOLS))
+            WK_TRY(put_results(n, messages, &i));
+        else
+            WK_TRY(put_assistant(n, wk_json_at(messages, i), i, role));
     }
     put(n->out, "]");
     return WICK_OK;
@@ -449,7 +479,8 @@ static bool is_ours(const norm *n, wk_str key) {
 }
 
 static int put_request(norm *n, const wk_json *request) {
-    const wk_json *messages = wk_json_get(request, "messages"), *tools = wk_json_get(request, "tools"), *v;
+    const wk_json *messages = wk_json_get(request, "messages"),
+                  *tools = wk_json_get(request, "tools"), *v;
     void *it = NULL;
     wk_str key;
     if (wk_json_type(messages) != WK_JSON_ARRAY || wk_json_count(messages) == 0)
@@ -461,7 +492,8 @@ static int put_request(norm *n, const wk_json *request) {
     WK_TRY(put_messages(n, messages));
     if (n->tools && !has(n, WK_CHAT_INJECT_TOOLS)) put_tools(n);
     if (has(n, WK_CHAT_FUNCTIONS)) put_functions(n);
-    if (is_null(wk_json_get(request, "add_generation_prompt"))) put(n->out, ",\"add_generation_prompt\":true");
+    if (is_null(wk_json_get(request, "add_generation_prompt")))
+        put(n->out, ",\"add_generation_prompt\":true");
     while (wk_json_next(request, &it, &key, &v)) {
         if (is_null(v) || is_ours(n, key)) continue;
         key_of(n->out, ",", key);
@@ -473,10 +505,12 @@ static int put_request(norm *n, const wk_json *request) {
 
 int wk_chat_rewrite(const wk_chat_how *how, const wk_json *request, wk_buf *out, wk_err *err) {
     norm n = {.how = how, .out = out, .err = err, .first = true};
-    if (wk_json_type(request) != WK_JSON_OBJECT) return wk_fail(err, WICK_E_ARG, "the request is not a JSON object");
+    if (wk_json_type(request) != WK_JSON_OBJECT)
+        return wk_fail(err, WICK_E_ARG, "the request is not a JSON object");
     wk_buf_init(&n.before, 0);
     int rc = put_request(&n, request);
-    if (!rc && (out->failed || n.before.failed)) rc = wk_fail(err, WICK_E_NOMEM, "no memory for the request");
+    if (!rc && (out->failed || n.before.failed))
+        rc = wk_fail(err, WICK_E_NOMEM, "no memory for the request");
     wk_buf_fini(&n.before);
     return rc;
 }

@@ -31,7 +31,8 @@ typedef struct targets {
 static int body(wk_jp *p, uint32_t ends, const char *what);
 
 static int expect_end(wk_jp *p) {
-    return p->now.kind == WK_JT_BLOCK_END ? wk_jp_next(p) : wk_jp_unexpected(p, "the end of the tag");
+    return p->now.kind == WK_JT_BLOCK_END ? wk_jp_next(p)
+                                          : wk_jp_unexpected(p, "the end of the tag");
 }
 
 static int expect_name(wk_jp *p, const char *name) {
@@ -216,7 +217,8 @@ static int set_tag(wk_jp *p) {
     targets t;
     WK_TRY(target_names(p, &t, true));
     const bool is_block = !wk_jp_at(p, '=');
-    if (is_block) WK_TRY(set_block(p));
+    if (is_block)
+        WK_TRY(set_block(p));
     else {
         WK_TRY(wk_jp_next(p));
         WK_TRY(wk_jp_tuple(p, true, false));
@@ -228,7 +230,8 @@ static int set_tag(wk_jp *p) {
 static int macro_param(wk_jp *p, wk_jmacro *m) {
     wk_jinja *t = p->t;
     size_t bound;
-    if (!wk_j_grow(&t->param, &t->room_param, t->n_param, sizeof(uint32_t))) return wk_jp_no_memory(p);
+    if (!wk_j_grow(&t->param, &t->room_param, t->n_param, sizeof(uint32_t)))
+        return wk_jp_no_memory(p);
     WK_TRY(wk_jp_name(p, &t->param[t->n_param]));
     const uint32_t id = t->param[t->n_param++];
     m->n_param++;
@@ -261,7 +264,8 @@ static int macro_tag(wk_jp *p) {
     wk_jp_loop *outer = p->loop;
     size_t over;
     WK_TRY(wk_jp_name(p, &m.name));
-    if (!wk_j_grow(&t->macro, &t->room_macro, t->n_macro, sizeof(wk_jmacro))) return wk_jp_no_memory(p);
+    if (!wk_j_grow(&t->macro, &t->room_macro, t->n_macro, sizeof(wk_jmacro)))
+        return wk_jp_no_memory(p);
     const size_t id = t->n_macro++;
     WK_TRY(WK_JP_EMIT(p, MACRO, .c = (int32_t)id));
     WK_TRY(WK_JP_EMIT(p, STORE, .c = (int32_t)m.name));
@@ -322,10 +326,11 @@ static const tag *find_tag(wk_str name) {
 }
 
 static int refuse_tag(wk_jp *p) {
-    static const char *const known[] = {"include", "import", "from", "extends", "block", "call", "with", "raw", "do",
-                                        "autoescape", "trans"};
+    static const char *const known[] = {"include", "import", "from", "extends",    "block", "call",
+                                        "with",    "raw",    "do",   "autoescape", "trans"};
     for (size_t i = 0; i < WK_COUNT(known); i++)
-        if (wk_jp_at_name(p, known[i])) return wk_jp_fail(p, "a chat template cannot use the tag", p->now.text);
+        if (wk_jp_at_name(p, known[i]))
+            return wk_jp_fail(p, "a chat template cannot use the tag", p->now.text);
     return wk_jp_fail(p, "unknown tag", p->now.text);
 }
 
@@ -340,8 +345,8 @@ static int statement(wk_jp *p, uint32_t ends, const char *what, bool *ended) {
         if (*ended) return WICK_OK;
         return ends == END_FOR && t->ends == END_ELSE
                    ? wk_jp_fail(p, "not supported in a for:", p->now.text)
-                   : wk_fail(p->err, WICK_E_TEMPLATE, "template line %u: '%s' does not end a '%s'", p->now.line,
-                             t->name, what);
+                   : wk_fail(p->err, WICK_E_TEMPLATE, "template line %u: '%s' does not end a '%s'",
+                             p->now.line, t->name, what);
     }
     WK_TRY(wk_jp_deeper(p));
     WK_TRY(wk_jp_next(p));
@@ -372,11 +377,15 @@ static int body(wk_jp *p, uint32_t ends, const char *what) {
     bool ended = false;
     while (!ended) {
         if (p->now.kind == WK_JT_END && ends)
-            return wk_fail(p->err, WICK_E_TEMPLATE, "template line %u: '%s' has no end", line, what);
+            return wk_fail(p->err, WICK_E_TEMPLATE, "template line %u: '%s' has no end", line,
+                           what);
         if (p->now.kind == WK_JT_END) return WICK_OK;
-        if (p->now.kind == WK_JT_DATA) WK_TRY(data(p));
-        else if (p->now.kind == WK_JT_PRINT) WK_TRY(print(p));
-        else WK_TRY(statement(p, ends, what, &ended));
+        if (p->now.kind == WK_JT_DATA)
+            WK_TRY(data(p));
+        else if (p->now.kind == WK_JT_PRINT)
+            WK_TRY(print(p));
+        else
+            WK_TRY(statement(p, ends, what, &ended));
     }
     return WICK_OK;
 }
@@ -411,7 +420,8 @@ int wk_jinja_parse(wk_jinja **out, wk_str src, wk_err *err) {
     wk_jp p = {.err = err};
     *out = NULL;
     if (src.n > MAX_SOURCE)
-        return wk_fail(err, WICK_E_TEMPLATE, "template of %zu bytes, at most %zu are read", src.n, MAX_SOURCE);
+        return wk_fail(err, WICK_E_TEMPLATE, "template of %zu bytes, at most %zu are read", src.n,
+                       MAX_SOURCE);
     if (!wk_utf8_valid(src)) return wk_fail(err, WICK_E_TEMPLATE, "template is not valid UTF-8");
     p.t = wk_new(wk_jinja);
     if (p.t) {

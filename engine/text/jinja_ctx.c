@@ -31,8 +31,10 @@ static paths below(const paths *at, wk_str key) {
     for (int i = 0; i < at->n; i++) {
         const char *rest = at->rest[i];
         if (rest[0] == '.') rest++;
-        if (rest[0] == 0) p.rest[p.n++] = rest;
-        else if (wk_str_starts(wk_cstr(rest), key) && strchr(".[", rest[key.n])) p.rest[p.n++] = rest + key.n;
+        if (rest[0] == 0)
+            p.rest[p.n++] = rest;
+        else if (wk_str_starts(wk_cstr(rest), key) && strchr(".[", rest[key.n]))
+            p.rest[p.n++] = rest + key.n;
     }
     return p;
 }
@@ -48,7 +50,8 @@ static bool import_list(importer *im, const wk_json *v, const paths *at, wk_jv *
     if (!wk_j_list(im->vm, WK_J_AS_LIST, out)) return false;
     for (size_t i = 0; i < n; i++) {
         wk_jv e;
-        if (!import_value(im, wk_json_at(v, i), &inner, &e) || !wk_j_append(im->vm, out->u.list, e)) return false;
+        if (!import_value(im, wk_json_at(v, i), &inner, &e) || !wk_j_append(im->vm, out->u.list, e))
+            return false;
     }
     return true;
 }
@@ -79,12 +82,14 @@ static bool import_value(importer *im, const wk_json *v, const paths *at, wk_jv 
     default: *out = wk_j_none(); return true;
     }
     if (!wk_j_enter(im->vm)) return false;
-    ok = wk_json_type(v) == WK_JSON_ARRAY ? import_list(im, v, at, out) : import_dict(im, v, at, out);
+    ok = wk_json_type(v) == WK_JSON_ARRAY ? import_list(im, v, at, out)
+                                          : import_dict(im, v, at, out);
     wk_j_leave(im->vm);
     return ok;
 }
 
-bool wk_j_import(wk_jvm *vm, const wk_json *v, const char *const *trusted, bool copy, bool user, wk_jv *out) {
+bool wk_j_import(wk_jvm *vm, const wk_json *v, const char *const *trusted, bool copy, bool user,
+                 wk_jv *out) {
     importer im = {vm, copy, user};
     paths all = {.n = 0};
     for (; trusted && trusted[all.n]; all.n++) {

@@ -32,7 +32,8 @@ static bool same_key(wk_jv a, wk_jv b) {
     int64_t i, j;
     double x, y;
     bool real, real2;
-    if (a.tag == WK_J_STR && b.tag == WK_J_STR) return wk_str_eq(wk_j_text(a.u.s), wk_j_text(b.u.s));
+    if (a.tag == WK_J_STR && b.tag == WK_J_STR)
+        return wk_str_eq(wk_j_text(a.u.s), wk_j_text(b.u.s));
     if (a.tag == WK_J_NONE || b.tag == WK_J_NONE) return a.tag == b.tag;
     if (!wk_j_number(a, &i, &x, &real) || !wk_j_number(b, &j, &y, &real2)) return false;
     return real || real2 ? !(x < y) && !(x > y) : i == j;
@@ -75,7 +76,8 @@ static bool dict_grow(wk_jvm *vm, wk_jdict *d) {
 }
 
 bool wk_j_dict_put(wk_jvm *vm, wk_jdict *d, wk_jv key, wk_jv value) {
-    if (!wk_j_can_be_key(key)) return wk_j_fail(vm, "a %s cannot be the key of a dict", wk_j_type(key));
+    if (!wk_j_can_be_key(key))
+        return wk_j_fail(vm, "a %s cannot be the key of a dict", wk_j_type(key));
     const uint64_t hash = hash_of(vm, key);
     uint32_t i = dict_find(d, key, hash);
     if (i == d->n) {
@@ -136,9 +138,12 @@ static bool range_equal(const wk_jrange *a, const wk_jrange *b) {
 static bool nested_equal(wk_jvm *vm, wk_jv a, wk_jv b, bool *equal) {
     if (!wk_j_enter(vm)) return false;
     bool ok = true;
-    if (a.tag == WK_J_DICT) ok = dict_equal(vm, a.u.dict, b.u.dict, equal);
-    else if (a.kind == b.kind && a.kind <= WK_J_AS_TUPLE) ok = list_equal(vm, a.u.list, b.u.list, equal);
-    else *equal = a.u.list == b.u.list;
+    if (a.tag == WK_J_DICT)
+        ok = dict_equal(vm, a.u.dict, b.u.dict, equal);
+    else if (a.kind == b.kind && a.kind <= WK_J_AS_TUPLE)
+        ok = list_equal(vm, a.u.list, b.u.list, equal);
+    else
+        *equal = a.u.list == b.u.list;
     wk_j_leave(vm);
     return ok;
 }
@@ -150,7 +155,8 @@ bool wk_j_equal(wk_jvm *vm, wk_jv a, wk_jv b, bool *equal) {
     *equal = false;
     if (!wk_j_charge(vm, a.tag == WK_J_STR ? a.u.s->n : 0)) return false;
     if (wk_j_number(a, &i, &d, &real)) {
-        *equal = wk_j_number(b, &i, &d, &real) && same_key(a, b) && !(a.tag == WK_J_REAL && a.u.d != a.u.d);
+        *equal = wk_j_number(b, &i, &d, &real) && same_key(a, b) &&
+                 !(a.tag == WK_J_REAL && a.u.d != a.u.d);
         return true;
     }
     if (a.tag != b.tag) return true;
@@ -204,7 +210,8 @@ bool wk_j_order(wk_jvm *vm, wk_jv a, wk_jv b, int *order) {
 }
 
 static bool str_contains(wk_jvm *vm, const wk_jstr *s, wk_jv what, bool *found) {
-    if (what.tag != WK_J_STR) return wk_j_fail(vm, "'in' a str wants a str, not a %s", wk_j_type(what));
+    if (what.tag != WK_J_STR)
+        return wk_j_fail(vm, "'in' a str wants a str, not a %s", wk_j_type(what));
     *found = what.u.s->n == 0 || memmem(s->p, s->n, what.u.s->p, what.u.s->n);
     return wk_j_charge(vm, s->n);
 }
@@ -249,7 +256,8 @@ static bool str_next(wk_jvm *vm, wk_jiter *it, wk_jv *v, bool *more) {
     *more = it->i < s->n;
     if (!*more) return true;
     size_t len = (size_t)wk_utf8_lead((uint8_t)s->p[it->i]);
-    if (len == 0 || len > s->n - it->i) len = 1; /* strings are valid UTF-8; this is for the reader */
+    if (len == 0 || len > s->n - it->i)
+        len = 1; /* strings are valid UTF-8; this is for the reader */
     it->i += len;
     return wk_j_slice(vm, s, it->i - len, it->i, v);
 }
@@ -278,11 +286,16 @@ bool wk_j_next(wk_jvm *vm, wk_jiter *it, wk_jv *v, bool *more) {
 
 bool wk_j_length(wk_jvm *vm, wk_jv v, int64_t *n) {
     *n = 0;
-    if (v.tag == WK_J_STR) *n = (int64_t)wk_utf8_count(wk_j_text(v.u.s));
-    else if (v.tag == WK_J_LIST && v.kind != WK_J_AS_GENERATOR) *n = (int64_t)v.u.list->n;
-    else if (v.tag == WK_J_DICT) *n = v.u.dict->live;
-    else if (v.tag == WK_J_RANGE) *n = v.u.range->n;
-    else if (v.tag != WK_J_UNDEF) return wk_j_fail(vm, "a %s has no length", wk_j_type(v));
+    if (v.tag == WK_J_STR)
+        *n = (int64_t)wk_utf8_count(wk_j_text(v.u.s));
+    else if (v.tag == WK_J_LIST && v.kind != WK_J_AS_GENERATOR)
+        *n = (int64_t)v.u.list->n;
+    else if (v.tag == WK_J_DICT)
+        *n = v.u.dict->live;
+    else if (v.tag == WK_J_RANGE)
+        *n = v.u.range->n;
+    else if (v.tag != WK_J_UNDEF)
+        return wk_j_fail(vm, "a %s has no length", wk_j_type(v));
     return wk_j_charge(vm, v.tag == WK_J_STR ? v.u.s->n : 0);
 }
 
@@ -306,14 +319,18 @@ typedef struct sorting {
 } sorting;
 
 /* Merges [a, b) and [b, c) of from into to. */
-static bool merge(wk_jvm *vm, const sorting *s, const size_t *from, size_t *to, size_t a, size_t b, size_t c) {
+static bool merge(wk_jvm *vm, const sorting *s, const size_t *from, size_t *to, size_t a, size_t b,
+                  size_t c) {
     size_t i = a, j = b;
     for (size_t k = a; k < c; k++) {
         int order = 0;
-        if (i < b && j < c && !wk_j_order(vm, s->key[from[i]], s->key[from[j]], &order)) return false;
+        if (i < b && j < c && !wk_j_order(vm, s->key[from[i]], s->key[from[j]], &order))
+            return false;
         if (s->reverse) order = -order;
-        if (i < b && (j >= c || order <= 0)) to[k] = from[i++];
-        else to[k] = from[j++];
+        if (i < b && (j >= c || order <= 0))
+            to[k] = from[i++];
+        else
+            to[k] = from[j++];
     }
     return true;
 }

@@ -108,7 +108,8 @@ static bool emit(wk_jvm *vm, wk_jv v) {
 }
 
 static bool capture(wk_jvm *vm) {
-    if (!wk_j_grow(&vm->capture, &vm->room_capture, vm->n_capture, sizeof(size_t))) return no_memory(vm);
+    if (!wk_j_grow(&vm->capture, &vm->room_capture, vm->n_capture, sizeof(size_t)))
+        return no_memory(vm);
     vm->capture[vm->n_capture++] = vm->n_pad;
     return wk_j_pad(vm) != NULL;
 }
@@ -225,13 +226,17 @@ OP(JUMP_NOT) {
     return true;
 }
 OP(AND) {
-    if (!wk_j_truth(*top(vm))) jump(vm, o);
-    else vm->n_stack--;
+    if (!wk_j_truth(*top(vm)))
+        jump(vm, o);
+    else
+        vm->n_stack--;
     return true;
 }
 OP(OR) {
-    if (wk_j_truth(*top(vm))) jump(vm, o);
-    else vm->n_stack--;
+    if (wk_j_truth(*top(vm)))
+        jump(vm, o);
+    else
+        vm->n_stack--;
     return true;
 }
 
@@ -273,12 +278,14 @@ static const char *macro_name(const wk_jvm *vm, const wk_jmacro *m, char text[10
 
 /* Binds the arguments; what is not given stays missing until its default is computed. */
 static bool bind_params(wk_jvm *vm, wk_jframe *f, const wk_jmacro *m, const wk_jcall *c) {
-    const uint32_t *param = vm->t->param + m->first_param;
+    const uint32_t *param = m->n_param ? vm->t->param + m->first_param : NULL;
     char text[100];
     if (c->n - 1 > m->n_param)
-        return wk_j_fail(vm, "macro %s takes %u arguments, not %zu", macro_name(vm, m, text), m->n_param, c->n - 1);
+        return wk_j_fail(vm, "macro %s takes %u arguments, not %zu", macro_name(vm, m, text),
+                         m->n_param, c->n - 1);
     for (uint32_t i = 0; i < m->n_param; i++)
-        if (!bind(vm, f, param[i], i + 1 < c->n ? c->v[i + 1] : (wk_jv){.tag = WK_J_MISSING})) return false;
+        if (!bind(vm, f, param[i], i + 1 < c->n ? c->v[i + 1] : (wk_jv){.tag = WK_J_MISSING}))
+            return false;
     for (size_t i = 0; i < c->n_kw; i++) {
         struct wk_jbind *b = frame_find(f, c->kw_name[i]);
         if (!b || b->v.tag != WK_J_MISSING)
@@ -305,7 +312,9 @@ static bool enter_macro(wk_jvm *vm, const wk_jclosure *macro, const wk_jcall *c,
 static wk_jcall call_of(const wk_jvm *vm, const wk_jop *o, size_t *base) {
     *base = vm->n_stack - o->a - o->b - 1;
     const wk_jv *v = vm->stack + *base;
-    return (wk_jcall){.v = v, .n = 1u + o->a, .kw = v + 1 + o->a, .kw_name = vm->t->keyword + o->c, .n_kw = o->b};
+    wk_jcall c = {.v = v, .n = 1u + o->a, .kw = v + 1 + o->a, .n_kw = o->b};
+    if (o->b) c.kw_name = vm->t->keyword + o->c;
+    return c;
 }
 
 static bool run_row(wk_jvm *vm, const wk_jrow *row, const wk_jop *o) {
@@ -323,7 +332,8 @@ static bool run_method(wk_jvm *vm, const wk_jrow *row, const wk_jop *o) {
     if (!run_row(vm, row, o)) return false;
     wk_jv *out = top(vm);
     if (safe && out->tag == WK_J_STR) out->kind = WK_J_SAFE;
-    for (size_t i = 0; safe && out->tag == WK_J_LIST && i < out->u.list->n; i++) out->u.list->v[i].kind = WK_J_SAFE;
+    for (size_t i = 0; safe && out->tag == WK_J_LIST && i < out->u.list->n; i++)
+        out->u.list->v[i].kind = WK_J_SAFE;
     return true;
 }
 
@@ -376,7 +386,8 @@ OP(RETURN) {
 
 static int64_t loop_length(wk_jvm *vm, wk_jv v) {
     int64_t n = 0;
-    if (v.tag == WK_J_LIST && v.kind == WK_J_AS_GENERATOR) return (int64_t)(v.u.list->n - v.u.list->at);
+    if (v.tag == WK_J_LIST && v.kind == WK_J_AS_GENERATOR)
+        return (int64_t)(v.u.list->n - v.u.list->at);
     (void)wk_j_length(vm, v, &n); /* what can be iterated over has a length; a budget shows later */
     return n;
 }
@@ -423,7 +434,8 @@ OP(NEXT) {
     l->now = v;
     vm->frame = l->frame;
     l->frame->n = 0;
-    if (!l->keep && !bind(vm, l->frame, WK_J_LOOP_NAME, (wk_jv){.tag = WK_J_LOOP, .u.loop = l})) return false;
+    if (!l->keep && !bind(vm, l->frame, WK_J_LOOP_NAME, (wk_jv){.tag = WK_J_LOOP, .u.loop = l}))
+        return false;
     return push(vm, v);
 }
 OP(KEEP) {
@@ -491,13 +503,13 @@ void wk_jinja_out_fini(wk_jinja_out *o) {
     *o = (wk_jinja_out){0};
 }
 
-int wk_jinja_render(const wk_jinja *j, const wk_json *ctx, const char *const *trusted, const wk_jinja_budget *b,
-                    wk_jinja_out *out, wk_err *err) {
+int wk_jinja_render(const wk_jinja *j, const wk_json *ctx, const char *const *trusted,
+                    const wk_jinja_budget *b, wk_jinja_out *out, wk_err *err) {
     wk_jvm vm = {.t = j, .budget = b, .err = err, .out = out, .line = 1};
     *out = (wk_jinja_out){0};
     wk_buf_init(&out->text, b->out_bytes);
     wk_arena_init(&vm.arena, 0); /* wk_j_get holds the limit */
-    vm.seed = wk_os_now_ns(); /* nothing that can be seen depends on it */
+    vm.seed = wk_os_now_ns();    /* nothing that can be seen depends on it */
     bool ok = wk_json_type(ctx) == WK_JSON_OBJECT;
     if (!ok) vm.rc = wk_fail(err, WICK_E_ARG, "the variables of a template are not a JSON object");
     ok = ok && wk_j_import(&vm, ctx, trusted, false, true, &vm.vars);

@@ -18,10 +18,13 @@ static int binary(wk_jp *p, int min);
 /* ---- tokens ------------------------------------------------------------------------------------ */
 
 int wk_jp_fail(wk_jp *p, const char *found, wk_str text) {
-    return wk_fail(p->err, WICK_E_TEMPLATE, "template line %u: %s '%s'", p->now.line, found, wk_show(text).text);
+    return wk_fail(p->err, WICK_E_TEMPLATE, "template line %u: %s '%s'", p->now.line, found,
+                   wk_show(text).text);
 }
 
-int wk_jp_no_memory(wk_jp *p) { return wk_fail(p->err, WICK_E_NOMEM, "no memory to read the template"); }
+int wk_jp_no_memory(wk_jp *p) {
+    return wk_fail(p->err, WICK_E_NOMEM, "no memory to read the template");
+}
 
 int wk_jp_next(wk_jp *p) {
     p->line = p->now.line;
@@ -47,8 +50,8 @@ int wk_jp_unexpected(wk_jp *p, const char *wanted) {
     wk_str found = p->now.text;
     if (p->now.kind == WK_JT_BLOCK_END) found = WK_STR("%}");
     if (p->now.kind == WK_JT_PRINT_END) found = WK_STR("}}");
-    return wk_fail(p->err, WICK_E_TEMPLATE, "template line %u: '%s' where %s is wanted", p->now.line,
-                   wk_show(found).text, wanted);
+    return wk_fail(p->err, WICK_E_TEMPLATE, "template line %u: '%s' where %s is wanted",
+                   p->now.line, wk_show(found).text, wanted);
 }
 
 int wk_jp_expect(wk_jp *p, int op, const char *wanted) {
@@ -57,7 +60,8 @@ int wk_jp_expect(wk_jp *p, int op, const char *wanted) {
 
 int wk_jp_deeper(wk_jp *p) {
     if (++p->depth <= WK_J_NEST) return WICK_OK;
-    return wk_fail(p->err, WICK_E_TEMPLATE, "template line %u: nested deeper than %d", p->now.line, WK_J_NEST);
+    return wk_fail(p->err, WICK_E_TEMPLATE, "template line %u: nested deeper than %d", p->now.line,
+                   WK_J_NEST);
 }
 
 /* ---- code -------------------------------------------------------------------------------------- */
@@ -75,7 +79,8 @@ int32_t wk_jp_back_to(const wk_jp *p, size_t to) { return (int32_t)to - (int32_t
 
 int wk_jp_constant(wk_jp *p, wk_jv v, int32_t *id) {
     wk_jinja *t = p->t;
-    if (!wk_j_grow(&t->constant, &t->room_constant, t->n_constant, sizeof(wk_jv))) return wk_jp_no_memory(p);
+    if (!wk_j_grow(&t->constant, &t->room_constant, t->n_constant, sizeof(wk_jv)))
+        return wk_jp_no_memory(p);
     *id = (int32_t)t->n_constant;
     t->constant[t->n_constant++] = v;
     return WICK_OK;
@@ -196,10 +201,12 @@ static int integer(wk_jp *p, int64_t *value) {
         uint32_t d;
         if (s.p[i] == '_') continue;
         if (hex(s, i, 1, &d) || d >= base) return wk_jp_fail(p, "not a number:", s);
-        if (__builtin_mul_overflow(v, (int64_t)base, &v) || __builtin_add_overflow(v, (int64_t)d, &v))
+        if (__builtin_mul_overflow(v, (int64_t)base, &v) ||
+            __builtin_add_overflow(v, (int64_t)d, &v))
             return wk_jp_fail(p, "a number does not fit 64 bits:", s);
     }
-    if (s.n > 1 && !prefixed && s.p[0] == '0' && v != 0) return wk_jp_fail(p, "a number begins with 0:", s);
+    if (s.n > 1 && !prefixed && s.p[0] == '0' && v != 0)
+        return wk_jp_fail(p, "a number begins with 0:", s);
     *value = v;
     return WICK_OK;
 }
@@ -207,10 +214,12 @@ static int integer(wk_jp *p, int64_t *value) {
 static int literal(wk_jp *p) {
     wk_jv v = wk_j_int(0);
     if (p->now.kind == WK_JT_STR) return string(p);
-    if (p->now.kind == WK_JT_INT) WK_TRY(integer(p, &v.u.i));
+    if (p->now.kind == WK_JT_INT)
+        WK_TRY(integer(p, &v.u.i));
     else {
         v.tag = WK_J_REAL;
-        if (!wk_j_parse_real(p->now.text, &v.u.d)) return wk_jp_fail(p, "not a number:", p->now.text);
+        if (!wk_j_parse_real(p->now.text, &v.u.d))
+            return wk_jp_fail(p, "not a number:", p->now.text);
     }
     WK_TRY(wk_jp_next(p));
     return emit_constant(p, v);
@@ -225,7 +234,8 @@ int wk_jp_tuple(wk_jp *p, bool ternary, bool explicit) {
     WK_TRY(WK_JP_EMIT(p, TUPLE, .a = 1));
     while (wk_jp_at(p, ',')) {
         WK_TRY(wk_jp_next(p));
-        if (wk_jp_at(p, ')') || p->now.kind == WK_JT_PRINT_END || p->now.kind == WK_JT_BLOCK_END) break;
+        if (wk_jp_at(p, ')') || p->now.kind == WK_JT_PRINT_END || p->now.kind == WK_JT_BLOCK_END)
+            break;
         WK_TRY(wk_jp_expr(p, ternary));
         WK_TRY(WK_JP_EMIT(p, APPEND, .a = 0));
     }
@@ -260,7 +270,8 @@ static int variable(wk_jp *p) {
     static const struct {
         const char *name;
         int32_t id;
-    } word[] = {{"true", WK_JP_TRUE}, {"True", WK_JP_TRUE}, {"false", WK_JP_FALSE}, {"False", WK_JP_FALSE}, {"none", WK_JP_NONE}, {"None", WK_JP_NONE}};
+    } word[] = {{"true", WK_JP_TRUE},   {"True", WK_JP_TRUE}, {"false", WK_JP_FALSE},
+                {"False", WK_JP_FALSE}, {"none", WK_JP_NONE}, {"None", WK_JP_NONE}};
     static const char *const reserved[] = {"not", "and", "or", "if", "else", "in", "is"};
     uint32_t id;
     for (size_t i = 0; i < WK_COUNT(word); i++) {
@@ -276,8 +287,10 @@ static int variable(wk_jp *p) {
 
 static int primary(wk_jp *p) {
     if (p->now.kind == WK_JT_NAME) return variable(p);
-    if (p->now.kind == WK_JT_STR || p->now.kind == WK_JT_INT || p->now.kind == WK_JT_REAL) return literal(p);
-    if (!wk_jp_at(p, '(') && !wk_jp_at(p, '[') && !wk_jp_at(p, '{')) return wk_jp_unexpected(p, "a value");
+    if (p->now.kind == WK_JT_STR || p->now.kind == WK_JT_INT || p->now.kind == WK_JT_REAL)
+        return literal(p);
+    if (!wk_jp_at(p, '(') && !wk_jp_at(p, '[') && !wk_jp_at(p, '{'))
+        return wk_jp_unexpected(p, "a value");
     const int op = p->now.op;
     WK_TRY(wk_jp_next(p));
     if (op == '[') return list(p);
@@ -290,7 +303,8 @@ static int primary(wk_jp *p) {
 
 static int one_arg(wk_jp *p, args *a) {
     WK_TRY(wk_jp_peek(p));
-    if (wk_jp_at(p, '*') || wk_jp_at(p, WK_JT_POW)) return wk_jp_fail(p, "not supported in a call:", p->now.text);
+    if (wk_jp_at(p, '*') || wk_jp_at(p, WK_JT_POW))
+        return wk_jp_fail(p, "not supported in a call:", p->now.text);
     if (p->now.kind == WK_JT_NAME && p->ahead.kind == WK_JT_OP && p->ahead.op == '=') {
         if (a->n_kw == MAX_KEYWORDS) return wk_jp_fail(p, "too many arguments before", p->now.text);
         WK_TRY(wk_jp_name(p, &a->kw[a->n_kw++]));
@@ -318,10 +332,13 @@ static int emit_call(wk_jp *p, int op, const args *a, int32_t d) {
     wk_jinja *t = p->t;
     const int32_t first = (int32_t)t->n_keyword;
     for (int i = 0; i < a->n_kw; i++) {
-        if (!wk_j_grow(&t->keyword, &t->room_keyword, t->n_keyword, sizeof(uint32_t))) return wk_jp_no_memory(p);
+        if (!wk_j_grow(&t->keyword, &t->room_keyword, t->n_keyword, sizeof(uint32_t)))
+            return wk_jp_no_memory(p);
         t->keyword[t->n_keyword++] = a->kw[i];
     }
-    return wk_jp_emit(p, (wk_jop){.op = (uint8_t)op, .a = (uint8_t)a->n, .b = (uint8_t)a->n_kw, .c = first, .d = d});
+    return wk_jp_emit(
+        p,
+        (wk_jop){.op = (uint8_t)op, .a = (uint8_t)a->n, .b = (uint8_t)a->n_kw, .c = first, .d = d});
 }
 
 /* A call of what stands on the stack; right after x.name it becomes a method call. */
@@ -383,9 +400,12 @@ static int postfix(wk_jp *p) {
         if (wk_jp_at(p, '.')) {
             WK_TRY(attribute(p));
             if (p->t->op[p->t->n_op - 1].op == WK_JOP_ATTR) attr_at = p->t->n_op - 1;
-        } else if (wk_jp_at(p, '[')) WK_TRY(subscript(p));
-        else if (wk_jp_at(p, '(')) WK_TRY(call(p, attr_at));
-        else return WICK_OK;
+        } else if (wk_jp_at(p, '['))
+            WK_TRY(subscript(p));
+        else if (wk_jp_at(p, '('))
+            WK_TRY(call(p, attr_at));
+        else
+            return WICK_OK;
     }
 }
 
@@ -401,10 +421,12 @@ int wk_jp_filter(wk_jp *p) {
 }
 
 static bool at_argument(const wk_jp *p) {
-    if (p->now.kind == WK_JT_NAME) return !wk_jp_at_name(p, "else") && !wk_jp_at_name(p, "or") && !wk_jp_at_name(p, "and") &&
-                                          !wk_jp_at_name(p, "if") && !wk_jp_at_name(p, "is") && !wk_jp_at_name(p, "in") && !wk_jp_at_name(p, "not");
-    return p->now.kind == WK_JT_STR || p->now.kind == WK_JT_INT || p->now.kind == WK_JT_REAL || wk_jp_at(p, '[') ||
-           wk_jp_at(p, '{');
+    if (p->now.kind == WK_JT_NAME)
+        return !wk_jp_at_name(p, "else") && !wk_jp_at_name(p, "or") && !wk_jp_at_name(p, "and") &&
+               !wk_jp_at_name(p, "if") && !wk_jp_at_name(p, "is") && !wk_jp_at_name(p, "in") &&
+               !wk_jp_at_name(p, "not");
+    return p->now.kind == WK_JT_STR || p->now.kind == WK_JT_INT || p->now.kind == WK_JT_REAL ||
+           wk_jp_at(p, '[') || wk_jp_at(p, '{');
 }
 
 static int test(wk_jp *p) {
@@ -417,7 +439,9 @@ static int test(wk_jp *p) {
     const wk_jrow *row = wk_j_find_test(name.text);
     if (!row) return wk_jp_fail(p, "unknown test", name.text);
     WK_TRY(wk_jp_next(p));
-    if (wk_jp_at(p, '(')) WK_TRY(call_args(p, &a));
+    if (wk_jp_at_name(p, "is")) return wk_jp_unexpected(p, "an operator");
+    if (wk_jp_at(p, '('))
+        WK_TRY(call_args(p, &a));
     else if (at_argument(p)) {
         a.n = 1;
         WK_TRY(primary(p));
@@ -432,9 +456,12 @@ static int filters_and_tests(wk_jp *p) {
         if (wk_jp_at(p, '|')) {
             WK_TRY(wk_jp_next(p));
             WK_TRY(wk_jp_filter(p));
-        } else if (wk_jp_at_name(p, "is")) WK_TRY(test(p));
-        else if (wk_jp_at(p, '(')) WK_TRY(call(p, SIZE_MAX - 1));
-        else return WICK_OK;
+        } else if (wk_jp_at_name(p, "is"))
+            WK_TRY(test(p));
+        else if (wk_jp_at(p, '('))
+            WK_TRY(call(p, SIZE_MAX - 1));
+        else
+            return WICK_OK;
     }
 }
 
@@ -450,20 +477,22 @@ static int unary(wk_jp *p, bool with_filter) {
         WK_TRY(unary(p, false));
         p->depth--;
         WK_TRY(WK_JP_EMIT(p, SIGN, .a = minus));
-    } else WK_TRY(primary(p));
+    } else
+        WK_TRY(primary(p));
     WK_TRY(postfix(p));
     return with_filter ? filters_and_tests(p) : WICK_OK;
 }
 
-typedef struct operator {
+typedef struct operator{
     int token; /* of WK_JT_OP, or 0 and a name */
     const char *name;
     int bind;
     uint8_t op, what;
-} operator;
+}
+operator;
 
 /* The binary operator that stands here, NULL if none. */
-static int find_operator(wk_jp *p, const operator **o) {
+static int find_operator(wk_jp *p, const operator** o) {
     static const operator table[] = {
         {0, "or", BIND_OR, WK_JOP_OR, 0},
         {0, "and", BIND_AND, WK_JOP_AND, 0},
@@ -486,20 +515,21 @@ static int find_operator(wk_jp *p, const operator **o) {
     };
     *o = NULL;
     for (size_t i = 0; i < WK_COUNT(table); i++)
-        if (table[i].name ? wk_jp_at_name(p, table[i].name) : wk_jp_at(p, table[i].token)) *o = &table[i];
+        if (table[i].name ? wk_jp_at_name(p, table[i].name) : wk_jp_at(p, table[i].token))
+            *o = &table[i];
     if (!*o || (*o)->what != WK_J_NOT_IN || (*o)->bind != BIND_COMPARE) return WICK_OK;
     WK_TRY(wk_jp_peek(p));
     if (p->ahead.kind != WK_JT_NAME || !wk_str_is(p->ahead.text, "in")) *o = NULL;
     return WICK_OK;
 }
 
-static int take_operator(wk_jp *p, const operator *o) {
+static int take_operator(wk_jp *p, const operator* o) {
     if (o->bind == BIND_COMPARE && o->what == WK_J_NOT_IN) WK_TRY(wk_jp_next(p));
     return wk_jp_next(p);
 }
 
 /* a < b < c is a < b and b < c, with b computed once. */
-static int compare(wk_jp *p, const operator *o) {
+static int compare(wk_jp *p, const operator* o) {
     size_t chain = 0; /* the last CHAIN + 1 */
     for (;;) {
         const uint8_t what = o->what;
@@ -521,7 +551,7 @@ static int compare(wk_jp *p, const operator *o) {
     return WICK_OK;
 }
 
-static int apply(wk_jp *p, const operator *o) {
+static int apply(wk_jp *p, const operator* o) {
     const size_t at = p->t->n_op;
     if (o->bind == BIND_COMPARE) return compare(p, o);
     WK_TRY(take_operator(p, o));
@@ -542,9 +572,10 @@ static int binary(wk_jp *p, int min) {
         WK_TRY(binary(p, BIND_NOT));
         p->depth--;
         WK_TRY(WK_JP_EMIT(p, NOT, .a = 0));
-    } else WK_TRY(unary(p, true));
+    } else
+        WK_TRY(unary(p, true));
     for (;;) {
-        const operator *o;
+        const operator* o;
         WK_TRY(find_operator(p, &o));
         if (!o || o->bind < min) return WICK_OK;
         WK_TRY(apply(p, o));
@@ -570,7 +601,8 @@ static int ternary_tail(wk_jp *p, size_t begin) {
     if (wk_jp_at_name(p, "else")) {
         WK_TRY(wk_jp_next(p));
         WK_TRY(wk_jp_expr(p, true));
-    } else WK_TRY(WK_JP_EMIT(p, CONST, .c = WK_JP_UNDEF));
+    } else
+        WK_TRY(WK_JP_EMIT(p, CONST, .c = WK_JP_UNDEF));
     wk_jp_land(p, to_end);
     return WICK_OK;
 }

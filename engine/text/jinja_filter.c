@@ -17,7 +17,8 @@ static bool bind_keyword(wk_jvm *vm, const wk_jrow *row, const wk_jcall *c, size
         a[i + 1] = c->kw[k];
         return true;
     }
-    return wk_j_fail(vm, "%s cannot take the argument '%s'", row->name, wk_show(wk_j_text(name)).text);
+    return wk_j_fail(vm, "%s cannot take the argument '%s'", row->name,
+                     wk_show(wk_j_text(name)).text);
 }
 
 bool wk_j_call_row(wk_jvm *vm, const wk_jrow *row, const wk_jcall *c, wk_jv *out) {
@@ -29,11 +30,13 @@ bool wk_j_call_row(wk_jvm *vm, const wk_jrow *row, const wk_jcall *c, wk_jv *out
     while (n_param < WK_J_MAX_PARAM && row->param[n_param]) n_param++;
     if (c->n - 1 > n_param)
         return wk_j_fail(vm, "%s takes %zu arguments, not %zu", row->name, n_param, c->n - 1);
-    for (size_t i = 0; i <= WK_J_MAX_PARAM; i++) a[i] = i < c->n ? c->v[i] : (wk_jv){.tag = WK_J_MISSING};
+    for (size_t i = 0; i <= WK_J_MAX_PARAM; i++)
+        a[i] = i < c->n ? c->v[i] : (wk_jv){.tag = WK_J_MISSING};
     for (size_t k = 0; k < c->n_kw; k++)
         if (!bind_keyword(vm, row, c, k, a)) return false;
     for (size_t i = 0; i < row->n_need; i++)
-        if (a[i + 1].tag == WK_J_MISSING) return wk_j_fail(vm, "%s wants the argument '%s'", row->name, row->param[i]);
+        if (a[i + 1].tag == WK_J_MISSING)
+            return wk_j_fail(vm, "%s wants the argument '%s'", row->name, row->param[i]);
     return row->fn(vm, a, c, out);
 }
 
@@ -119,7 +122,8 @@ bool wk_j_escape(wk_jvm *vm, const wk_jstr *s, wk_jv *out) {
         const char *at = s->p[i] ? strchr(special, s->p[i]) : NULL;
         if (!at) continue;
         if (!wk_j_put_part(vm, p, s, kept, i)) return false;
-        if (!wk_j_put(vm, p, wk_cstr(entity[at - special]), s->mask ? s->mask[i] : s->user)) return false;
+        if (!wk_j_put(vm, p, wk_cstr(entity[at - special]), s->mask ? s->mask[i] : s->user))
+            return false;
         kept = i + 1;
     }
     return wk_j_put_part(vm, p, s, kept, s->n) && wk_j_pad_done(vm, p, out);
@@ -160,9 +164,11 @@ ROW(f_indent) {
     (void)c;
     if (a[0].tag != WK_J_STR) return wk_j_fail(vm, "indent wants a str, not a %s", wk_j_type(a[0]));
     if (is_given(a[1])) with = a[1];
-    if (with.tag != WK_J_STR && !wk_j_math(vm, WK_J_MUL, wk_j_strv(&space), with, &with)) return false;
+    if (with.tag != WK_J_STR && !wk_j_math(vm, WK_J_MUL, wk_j_strv(&space), with, &with))
+        return false;
     if (with.tag != WK_J_STR) return wk_j_fail(vm, "indent wants a width");
-    if (!wk_j_concat(vm, a[0].u.s, &newline, &text) || !wk_j_lines(vm, text.u.s, false, &lines)) return false;
+    if (!wk_j_concat(vm, a[0].u.s, &newline, &text) || !wk_j_lines(vm, text.u.s, false, &lines))
+        return false;
     const indenting in = {with.u.s, wk_j_truth(a[2]) && a[2].tag != WK_J_MISSING,
                           wk_j_truth(a[3]) && a[3].tag != WK_J_MISSING};
     return put_indented(vm, lines.u.list, &in, out) && as_safe_as(a[0], out);
@@ -193,7 +199,8 @@ static bool parse_int(wk_str s, int64_t *n) {
         if (s.p[i] == '_' && any) continue;
         if (s.p[i] < '0' || s.p[i] > '9') return false;
         const int64_t d = minus ? -(s.p[i] - '0') : s.p[i] - '0';
-        if (__builtin_mul_overflow(*n, (int64_t)10, n) || __builtin_add_overflow(*n, d, n)) return false;
+        if (__builtin_mul_overflow(*n, (int64_t)10, n) || __builtin_add_overflow(*n, d, n))
+            return false;
         any = true;
     }
     return any;
@@ -208,8 +215,10 @@ static bool number_of(wk_jvm *vm, wk_jv v, bool whole, wk_jv *out) {
     if (v.tag == WK_J_STR) {
         wk_jv t;
         if (!wk_j_strip(vm, v.u.s, NULL, 3, &t)) return false;
-        if (whole && parse_int(wk_j_text(t.u.s), &i)) v = wk_j_int(i);
-        else if (wk_j_parse_real(wk_j_text(t.u.s), &d)) v = wk_j_real(d);
+        if (whole && parse_int(wk_j_text(t.u.s), &i))
+            v = wk_j_int(i);
+        else if (wk_j_parse_real(wk_j_text(t.u.s), &d))
+            v = wk_j_real(d);
     }
     if (!wk_j_number(v, &i, &d, &real)) return true;
     if (whole && real && !(d > -9e18 && d < 9e18)) return true;
@@ -232,31 +241,42 @@ ROW(f_abs) {
     int64_t i;
     double d;
     bool real;
-    if (!wk_j_number(a[0], &i, &d, &real)) return wk_j_fail(vm, "abs wants a number, not a %s", wk_j_type(a[0]));
-    *out = a[0];
-    if (real) *out = wk_j_real(d < 0 ? -d : d);
-    else if (i < 0) return wk_j_math(vm, WK_J_SUB, wk_j_int(0), a[0], out);
+    if (!wk_j_number(a[0], &i, &d, &real))
+        return wk_j_fail(vm, "abs wants a number, not a %s", wk_j_type(a[0]));
+    *out = real ? wk_j_real(d < 0 ? -d : d) : wk_j_int(i);
+    if (!real && i < 0) return wk_j_math(vm, WK_J_SUB, wk_j_int(0), a[0], out);
     return true;
 }
 
 /* ---- filters over sequences -------------------------------------------------------------------- */
 
-/* The value behind an attribute path such as "function.name"; an index if it is a number. */
-static bool attribute_of(wk_jvm *vm, wk_jv v, wk_jv path, wk_jv *out) {
+/* The value behind a path such as "tool_calls.0.name"; other (NULL: none) stands for what is undefined on
+ * the way. */
+static bool attribute_or(wk_jvm *vm, wk_jv v, wk_jv path, const wk_jv *other, wk_jv *out) {
     int64_t i;
-    if (path.tag != WK_J_STR) return wk_j_item(vm, v, path, out);
+    if (path.tag != WK_J_STR) {
+        if (!wk_j_item(vm, v, path, out)) return false;
+        if (other && out->tag == WK_J_UNDEF) *out = *other;
+        return true;
+    }
     const wk_jstr *s = path.u.s;
     for (size_t at = 0; at <= s->n;) {
         const char *dot = (const char *)memchr(s->p + at, '.', s->n - at);
         const size_t end = dot ? (size_t)(dot - s->p) : s->n;
         wk_jv part;
         if (!wk_j_slice(vm, s, at, end, &part)) return false;
-        if (part.u.s->n && part.u.s->p[0] != '-' && parse_int(wk_j_text(part.u.s), &i)) part = wk_j_int(i);
-        if (!wk_j_item(vm, v, part, &v)) return false;
+        if (part.u.s->n && part.u.s->p[0] != '-' && parse_int(wk_j_text(part.u.s), &i))
+            part = wk_j_int(i);
+        if (!wk_j_charge(vm, 0) || !wk_j_item(vm, v, part, &v)) return false;
+        if (other && v.tag == WK_J_UNDEF) v = *other;
         at = end + 1;
     }
     *out = v;
     return true;
+}
+
+static bool attribute_of(wk_jvm *vm, wk_jv v, wk_jv path, wk_jv *out) {
+    return attribute_or(vm, v, path, NULL, out);
 }
 
 /* What a sort compares: the attribute, in lower case unless case counts. */
@@ -270,7 +290,8 @@ static bool sort_keys(wk_jvm *vm, const wk_jlist *l, wk_jv path, bool case_count
     *key = (wk_jv *)wk_j_get_n(vm, l->n, sizeof(wk_jv));
     if (!*key) return false;
     for (size_t i = 0; i < l->n; i++)
-        if (!wk_j_charge(vm, 0) || !sort_key(vm, l->v[i], path, case_counts, &(*key)[i])) return false;
+        if (!wk_j_charge(vm, 0) || !sort_key(vm, l->v[i], path, case_counts, &(*key)[i]))
+            return false;
     return true;
 }
 
@@ -279,7 +300,8 @@ static bool yes(wk_jv v) { return v.tag != WK_J_MISSING && wk_j_truth(v); }
 ROW(f_sort) { /* reverse, case_sensitive, attribute */
     wk_jv *key;
     (void)c;
-    return wk_j_to_list(vm, a[0], WK_J_AS_LIST, out) && sort_keys(vm, out->u.list, a[3], yes(a[2]), &key) &&
+    return wk_j_to_list(vm, a[0], WK_J_AS_LIST, out) &&
+           sort_keys(vm, out->u.list, a[3], yes(a[2]), &key) &&
            wk_j_sort(vm, out->u.list, key, yes(a[1]));
 }
 
@@ -300,18 +322,23 @@ ROW(f_dictsort) { /* case_sensitive, by, reverse */
     int64_t by = 0;
     (void)c;
     if (a[0].tag == WK_J_UNDEF) return wk_j_undefined(vm, a[0]);
-    if (a[0].tag != WK_J_DICT) return wk_j_fail(vm, "dictsort wants a dict, not a %s", wk_j_type(a[0]));
-    if (a[2].tag == WK_J_STR && wk_str_is(wk_j_text(a[2].u.s), "value")) by = 1;
-    else if (a[2].tag != WK_J_MISSING && !(a[2].tag == WK_J_STR && wk_str_is(wk_j_text(a[2].u.s), "key")))
+    if (a[0].tag != WK_J_DICT)
+        return wk_j_fail(vm, "dictsort wants a dict, not a %s", wk_j_type(a[0]));
+    if (a[2].tag == WK_J_STR && wk_str_is(wk_j_text(a[2].u.s), "value"))
+        by = 1;
+    else if (a[2].tag != WK_J_MISSING &&
+             !(a[2].tag == WK_J_STR && wk_str_is(wk_j_text(a[2].u.s), "key")))
         return wk_j_fail(vm, "dictsort wants 'key' or 'value'");
-    return wk_j_pairs(vm, a[0], WK_J_AS_LIST, out) && sort_keys(vm, out->u.list, wk_j_int(by), yes(a[1]), &key) &&
+    return wk_j_pairs(vm, a[0], WK_J_AS_LIST, out) &&
+           sort_keys(vm, out->u.list, wk_j_int(by), yes(a[1]), &key) &&
            wk_j_sort(vm, out->u.list, key, yes(a[3]));
 }
 
 ROW(f_items) {
     (void)c;
     if (a[0].tag == WK_J_UNDEF) return wk_j_list(vm, WK_J_AS_GENERATOR, out);
-    if (a[0].tag != WK_J_DICT) return wk_j_fail(vm, "items wants a dict, not a %s", wk_j_type(a[0]));
+    if (a[0].tag != WK_J_DICT)
+        return wk_j_fail(vm, "items wants a dict, not a %s", wk_j_type(a[0]));
     return wk_j_pairs(vm, a[0], WK_J_AS_GENERATOR, out);
 }
 
@@ -378,11 +405,14 @@ ROW(f_sum) { /* attribute, start */
     }
 }
 
-static bool extreme(wk_jvm *vm, const wk_jv *a, int sign, wk_jv *out) { /* case_sensitive, attribute */
+static bool extreme(wk_jvm *vm, const wk_jv *a, int sign,
+                    wk_jv *out) { /* case_sensitive, attribute */
     wk_jv l, *key;
     size_t best = 0;
     *out = wk_j_undef();
-    if (!wk_j_to_list(vm, a[0], WK_J_AS_LIST, &l) || !sort_keys(vm, l.u.list, a[2], yes(a[1]), &key)) return false;
+    if (!wk_j_to_list(vm, a[0], WK_J_AS_LIST, &l) ||
+        !sort_keys(vm, l.u.list, a[2], yes(a[1]), &key))
+        return false;
     for (size_t i = 1; i < l.u.list->n; i++) {
         int order;
         if (!wk_j_order(vm, key[i], key[best], &order)) return false;
@@ -403,7 +433,9 @@ ROW(f_max) {
 ROW(f_unique) { /* case_sensitive, attribute */
     wk_jv l, seen, *key, v;
     (void)c;
-    if (!wk_j_to_list(vm, a[0], WK_J_AS_LIST, &l) || !sort_keys(vm, l.u.list, a[2], yes(a[1]), &key)) return false;
+    if (!wk_j_to_list(vm, a[0], WK_J_AS_LIST, &l) ||
+        !sort_keys(vm, l.u.list, a[2], yes(a[1]), &key))
+        return false;
     if (!wk_j_dict(vm, &seen) || !wk_j_list(vm, WK_J_AS_GENERATOR, out)) return false;
     for (size_t i = 0; i < l.u.list->n; i++) {
         if (wk_j_dict_get(vm, seen.u.dict, key[i], &v)) continue;
@@ -414,7 +446,8 @@ ROW(f_unique) { /* case_sensitive, attribute */
 }
 
 /* The rest of a call as a call of its own: v, then the arguments from `from` on. */
-static bool call_with(wk_jvm *vm, const wk_jrow *row, wk_jv v, const wk_jcall *c, size_t from, wk_jv *out) {
+static bool call_with(wk_jvm *vm, const wk_jrow *row, wk_jv v, const wk_jcall *c, size_t from,
+                      wk_jv *out) {
     wk_jv arg[72]; /* more than a call can have */
     wk_jcall inner = {.v = arg, .n = 1, .kw = c->kw, .kw_name = c->kw_name, .n_kw = c->n_kw};
     arg[0] = v;
@@ -449,14 +482,15 @@ ROW(f_map) {
     wk_jv v;
     bool more = true;
     if (!wk_j_truth(a[0])) return wk_j_list(vm, WK_J_AS_GENERATOR, out);
-    const wk_jv *attribute = c->n == 1 ? keyword(vm, c, "attribute") : NULL, *other = keyword(vm, c, "default");
+    const wk_jv *attribute = c->n == 1 ? keyword(vm, c, "attribute") : NULL,
+                *other = keyword(vm, c, "default");
     const wk_jrow *row = attribute ? NULL : named_row(vm, c->n > 1 ? c->v[1] : wk_j_none(), false);
-    if ((!attribute && !row) || !wk_j_iter(vm, &it, a[0]) || !wk_j_list(vm, WK_J_AS_GENERATOR, out)) return false;
+    if ((!attribute && !row) || !wk_j_iter(vm, &it, a[0]) || !wk_j_list(vm, WK_J_AS_GENERATOR, out))
+        return false;
     for (;;) {
         if (!wk_j_next(vm, &it, &v, &more)) return false;
         if (!more) return true;
-        if (attribute && !attribute_of(vm, v, *attribute, &v)) return false;
-        if (attribute && other && v.tag == WK_J_UNDEF) v = *other;
+        if (attribute && !attribute_or(vm, v, *attribute, other, &v)) return false;
         if (row && !call_with(vm, row, v, c, 2, &v)) return false;
         if (!wk_j_append(vm, out->u.list, v)) return false;
     }
@@ -470,7 +504,8 @@ static bool choose(wk_jvm *vm, const wk_jcall *c, bool attr, bool keep, wk_jv *o
     bool more = true;
     if (!wk_j_truth(c->v[0])) return wk_j_list(vm, WK_J_AS_GENERATOR, out);
     const wk_jrow *row = c->n > at ? named_row(vm, c->v[at], true) : NULL;
-    if (vm->rc || !wk_j_iter(vm, &it, c->v[0]) || !wk_j_list(vm, WK_J_AS_GENERATOR, out)) return false;
+    if (vm->rc || !wk_j_iter(vm, &it, c->v[0]) || !wk_j_list(vm, WK_J_AS_GENERATOR, out))
+        return false;
     for (;;) {
         if (!wk_j_next(vm, &it, &v, &more)) return false;
         if (!more) return true;

@@ -43,7 +43,8 @@ ROW(d_pop) {
 static bool put_all(wk_jvm *vm, wk_jdict *to, const wk_jdict *from) {
     for (uint32_t i = 0; i < from->n; i++) {
         if (from->slot[i].key.tag == WK_J_MISSING) continue;
-        if (!wk_j_charge(vm, 0) || !wk_j_dict_put(vm, to, from->slot[i].key, from->slot[i].value)) return false;
+        if (!wk_j_charge(vm, 0) || !wk_j_dict_put(vm, to, from->slot[i].key, from->slot[i].value))
+            return false;
     }
     return true;
 }
@@ -54,7 +55,8 @@ static bool put_keywords(wk_jvm *vm, wk_jdict *to, const wk_jcall *c) {
 }
 ROW(d_update) {
     *out = wk_j_none();
-    if (c->n > 2 || (c->n == 2 && a[1].tag != WK_J_DICT)) return wk_j_fail(vm, "update wants one dict");
+    if (c->n > 2 || (c->n == 2 && a[1].tag != WK_J_DICT))
+        return wk_j_fail(vm, "update wants one dict");
     return (c->n < 2 || a[1].u.dict == a[0].u.dict || put_all(vm, a[0].u.dict, a[1].u.dict)) &&
            put_keywords(vm, a[0].u.dict, c);
 }
@@ -81,7 +83,8 @@ ROW(l_pop) {
     wk_jlist *l = a[0].u.list;
     int64_t i = -1;
     (void)c;
-    if (a[1].tag != WK_J_MISSING && !wk_j_index(a[1], &i)) return wk_j_fail(vm, "pop wants a number, not a %s", wk_j_type(a[1]));
+    if (a[1].tag != WK_J_MISSING && !wk_j_index(a[1], &i))
+        return wk_j_fail(vm, "pop wants a number, not a %s", wk_j_type(a[1]));
     if (i < 0) i += (int64_t)l->n;
     if (i < 0 || i >= (int64_t)l->n) return wk_j_fail(vm, "pop from a list of %zu", l->n);
     *out = l->v[i];
@@ -96,7 +99,8 @@ ROW(l_insert) {
     int64_t i = 0;
     (void)c;
     *out = wk_j_none();
-    if (!wk_j_index(a[1], &i)) return wk_j_fail(vm, "insert wants a number, not a %s", wk_j_type(a[1]));
+    if (!wk_j_index(a[1], &i))
+        return wk_j_fail(vm, "insert wants a number, not a %s", wk_j_type(a[1]));
     if (i < 0) i += (int64_t)l->n;
     const size_t at = i < 0 ? 0 : i > (int64_t)l->n ? l->n : (size_t)i;
     const size_t after = l->n - at;
@@ -132,14 +136,10 @@ ROW(l_count) {
 
 const wk_jrow *wk_j_find_method(wk_jv self, wk_str name) {
     static const wk_jrow dict[] = {
-        {"get", d_get, 1, false, {"key", "default"}},
-        {"items", d_items, 0, false, {NULL}},
-        {"keys", d_keys, 0, false, {NULL}},
-        {"values", d_values, 0, false, {NULL}},
-        {"pop", d_pop, 1, false, {"key", "default"}},
-        {"update", d_update, 0, true, {NULL}},
-        {"copy", d_copy, 0, false, {NULL}},
-        {NULL, NULL, 0, false, {NULL}},
+        {"get", d_get, 1, false, {"key", "default"}}, {"items", d_items, 0, false, {NULL}},
+        {"keys", d_keys, 0, false, {NULL}},           {"values", d_values, 0, false, {NULL}},
+        {"pop", d_pop, 1, false, {"key", "default"}}, {"update", d_update, 0, true, {NULL}},
+        {"copy", d_copy, 0, false, {NULL}},           {NULL, NULL, 0, false, {NULL}},
     };
     static const wk_jrow list[] = {
         {"index", l_index, 1, false, {"value"}},
@@ -162,8 +162,10 @@ const wk_jrow *wk_j_find_method(wk_jv self, wk_str name) {
 
 ROW(g_namespace) {
     (void)a;
-    if (c->n > 2 || (c->n == 2 && c->v[1].tag != WK_J_DICT)) return wk_j_fail(vm, "namespace wants one dict");
-    if (!wk_j_dict(vm, out) || (c->n == 2 && !put_all(vm, out->u.dict, c->v[1].u.dict))) return false;
+    if (c->n > 2 || (c->n == 2 && c->v[1].tag != WK_J_DICT))
+        return wk_j_fail(vm, "namespace wants one dict");
+    if (!wk_j_dict(vm, out) || (c->n == 2 && !put_all(vm, out->u.dict, c->v[1].u.dict)))
+        return false;
     out->tag = WK_J_SPACE;
     return put_keywords(vm, out->u.dict, c);
 }
@@ -195,7 +197,8 @@ ROW(g_range) {
     const int n = a[2].tag == WK_J_MISSING ? 1 : a[3].tag == WK_J_MISSING ? 2 : 3;
     for (int i = 0; i < n; i++) {
         if (a[i + 1].tag == WK_J_UNDEF) return wk_j_undefined(vm, a[i + 1]);
-        if (!wk_j_index(a[i + 1], &v[i])) return wk_j_fail(vm, "range wants numbers, not a %s", wk_j_type(a[i + 1]));
+        if (!wk_j_index(a[i + 1], &v[i]))
+            return wk_j_fail(vm, "range wants numbers, not a %s", wk_j_type(a[i + 1]));
     }
     if (v[2] == 0) return wk_j_fail(vm, "range with the step 0");
     wk_jrange *r = (wk_jrange *)wk_j_get(vm, sizeof(*r));
@@ -208,7 +211,8 @@ ROW(g_range) {
 /* Days since 1970-01-01 to year, month (1..12), day (1..31): eras of 400 years that begin in March. */
 static void civil(int64_t days, int *year, int *month, int *day) {
     const int64_t z = days + 719468, era = (z >= 0 ? z : z - 146096) / 146097;
-    const int64_t doe = z - era * 146097, yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    const int64_t doe = z - era * 146097,
+                  yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
     const int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), m = (5 * doy + 2) / 153;
     *day = (int)(doy - (153 * m + 2) / 5 + 1);
     *month = (int)(m < 10 ? m + 3 : m - 9);
@@ -223,9 +227,11 @@ static int day_of_year(int year, int month, int day) {
 
 /* One conversion of strftime in UTC and the C locale; "" for one that is not known. */
 static void time_field(char out[32], char field, int64_t now) {
-    static const char *const months[] = {"January", "February", "March",     "April",   "May",      "June",
-                                         "July",    "August",   "September", "October", "November", "December"};
-    static const char *const week[] = {"Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"};
+    static const char *const months[] = {"January",   "February", "March",    "April",
+                                         "May",       "June",     "July",     "August",
+                                         "September", "October",  "November", "December"};
+    static const char *const week[] = {"Thursday", "Friday",  "Saturday", "Sunday",
+                                       "Monday",   "Tuesday", "Wednesday"};
     const int64_t days = now / 86400 - (now % 86400 < 0), second = now - days * 86400;
     const int hour = (int)(second / 3600), minute = (int)(second / 60 % 60);
     const int weekday = (int)((days % 7 + 7) % 7);
@@ -273,11 +279,14 @@ bool wk_j_time(wk_buf *out, wk_str format, int64_t now) {
 ROW(g_strftime_now) {
     wk_buf text;
     (void)c;
-    if (a[1].tag != WK_J_STR) return wk_j_fail(vm, "strftime_now wants a str, not a %s", wk_j_type(a[1]));
+    if (a[1].tag != WK_J_STR)
+        return wk_j_fail(vm, "strftime_now wants a str, not a %s", wk_j_type(a[1]));
     wk_buf_init(&text, 4096);
     const bool known = wk_j_time(&text, wk_j_text(a[1].u.s), vm->budget->now);
     bool ok = known && !text.failed;
-    if (!ok) (void)wk_j_fail(vm, "strftime_now cannot write the format '%s'", wk_show(wk_j_text(a[1].u.s)).text);
+    if (!ok)
+        (void)wk_j_fail(vm, "strftime_now cannot write the format '%s'",
+                        wk_show(wk_j_text(a[1].u.s)).text);
     ok = ok && wk_j_str_new(vm, wk_buf_str(&text), a[1].u.s->user || a[1].u.s->mask, out);
     wk_buf_fini(&text);
     return ok;
@@ -317,7 +326,8 @@ ANSWER(t_number, a[0].tag == WK_J_BOOL || a[0].tag == WK_J_INT || a[0].tag == WK
 ANSWER(t_mapping, a[0].tag == WK_J_DICT)
 ANSWER(t_iterable, a[0].tag == WK_J_UNDEF || (a[0].tag >= WK_J_STR && a[0].tag <= WK_J_RANGE))
 ANSWER(t_sequence, a[0].tag == WK_J_UNDEF || a[0].tag == WK_J_STR || a[0].tag == WK_J_DICT ||
-                       a[0].tag == WK_J_RANGE || (a[0].tag == WK_J_LIST && a[0].kind <= WK_J_AS_TUPLE))
+                       a[0].tag == WK_J_RANGE ||
+                       (a[0].tag == WK_J_LIST && a[0].kind <= WK_J_AS_TUPLE))
 ANSWER(t_callable, a[0].tag == WK_J_MACRO || a[0].tag == WK_J_FN || a[0].tag == WK_J_BOUND)
 #undef ANSWER
 
@@ -341,7 +351,8 @@ COMPARE(t_in, WK_J_IN)
 static bool divisible(wk_jvm *vm, wk_jv v, wk_jv by, int64_t rest, wk_jv *out) {
     bool equal;
     wk_jv r;
-    if (!wk_j_math(vm, WK_J_MOD, v, by, &r) || !wk_j_equal(vm, r, wk_j_int(rest), &equal)) return false;
+    if (!wk_j_math(vm, WK_J_MOD, v, by, &r) || !wk_j_equal(vm, r, wk_j_int(rest), &equal))
+        return false;
     *out = wk_j_bool(equal);
     return true;
 }

@@ -7,7 +7,12 @@
 #include "engine/text/jinja_val.h"
 
 void wk_jlex_init(wk_jlex *x, wk_str src, wk_err *err) {
-    *x = (wk_jlex){.p = src.p, .end = src.p + src.n, .line = 1, .at_line_start = true, .mode = WK_JT_DATA, .err = err};
+    *x = (wk_jlex){.p = src.p,
+                   .end = src.p + src.n,
+                   .line = 1,
+                   .at_line_start = true,
+                   .mode = WK_JT_DATA,
+                   .err = err};
 }
 
 static int bad(const wk_jlex *x, const char *what) {
@@ -21,7 +26,8 @@ static void advance(wk_jlex *x, const char *to) {
 static const char *skip_space(const char *p, const char *end) {
     uint32_t cp;
     int len;
-    while (p < end && (len = wk_utf8_decode(p, (size_t)(end - p), &cp)) > 0 && wk_j_is_space(cp)) p += len;
+    while (p < end && (len = wk_utf8_decode(p, (size_t)(end - p), &cp)) > 0 && wk_j_is_space(cp))
+        p += len;
     return p;
 }
 
@@ -60,8 +66,10 @@ static const char *text_end(const wk_jlex *x, const char *tag, char sign) {
 
 /* After the end of a tag: '-' skips white space, a block or comment takes one line end. */
 static void after_tag(wk_jlex *x, const char *p, char sign, bool is_print) {
-    if (sign == '-') p = skip_space(p, x->end);
-    else if (sign != '+' && !is_print && p < x->end && *p == '\n') p++;
+    if (sign == '-')
+        p = skip_space(p, x->end);
+    else if (sign != '+' && !is_print && p < x->end && *p == '\n')
+        p++;
     advance(x, p);
     x->at_line_start = p[-1] == '\n';
     x->mode = WK_JT_DATA;
@@ -85,7 +93,8 @@ static int outside(wk_jlex *x, wk_jtoken *t) {
         const char *stop = any ? text_end(x, tag, sign) : tag;
         const bool signs = sign == '-' || sign == '+';
         advance(x, any ? tag + 2 + signs : tag);
-        if (any && tag[1] == '#') WK_TRY(skip_comment(x, x->p));
+        if (any && tag[1] == '#')
+            WK_TRY(skip_comment(x, x->p));
         else if (any) {
             x->mode = tag[1] == '%' ? WK_JT_BLOCK : WK_JT_PRINT;
             x->pending = (wk_jtoken){.kind = x->mode, .line = x->line};
@@ -117,7 +126,8 @@ static bool tag_end(wk_jlex *x, wk_jtoken *t) {
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 static bool is_name(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '_' || (uint8_t)c >= 0x80;
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '_' ||
+           (uint8_t)c >= 0x80;
 }
 
 static const char *digits(const wk_jlex *x, const char *p) {
@@ -157,8 +167,10 @@ static int bracket(wk_jlex *x, char c) {
     static const char opening[] = "([{", closing[] = ")]}";
     const char *at = strchr(opening, c);
     if (at && x->n_open == WK_JLEX_NEST) return bad(x, "nested deeper than 100");
-    if (at) x->open[x->n_open++] = closing[at - opening];
-    else if (x->n_open == 0 || x->open[--x->n_open] != c) return bad(x, "a bracket closes that was not opened");
+    if (at)
+        x->open[x->n_open++] = closing[at - opening];
+    else if (x->n_open == 0 || x->open[--x->n_open] != c)
+        return bad(x, "a bracket closes that was not opened");
     return WICK_OK;
 }
 
@@ -166,7 +178,8 @@ static int op(wk_jlex *x, wk_jtoken *t) {
     static const struct {
         char text[3];
         int op;
-    } pair[] = {{"==", WK_JT_EQ}, {"!=", WK_JT_NE}, {">=", WK_JT_GE}, {"<=", WK_JT_LE}, {"//", WK_JT_FLOORDIV}, {"**", WK_JT_POW}};
+    } pair[] = {{"==", WK_JT_EQ}, {"!=", WK_JT_NE},       {">=", WK_JT_GE},
+                {"<=", WK_JT_LE}, {"//", WK_JT_FLOORDIV}, {"**", WK_JT_POW}};
     const char c = *x->p;
     t->kind = WK_JT_OP;
     t->text = (wk_str){x->p, 1};
@@ -178,7 +191,8 @@ static int op(wk_jlex *x, wk_jtoken *t) {
     }
     if (t->text.n == 1 && (c == 0 || !strchr("+-/*%~[](){}><=.:|,", c))) {
         const wk_shown shown = wk_show((wk_str){x->p, 1});
-        return wk_fail(x->err, WICK_E_TEMPLATE, "template line %u: a tag has the character '%s'", x->line, shown.text);
+        return wk_fail(x->err, WICK_E_TEMPLATE, "template line %u: a tag has the character '%s'",
+                       x->line, shown.text);
     }
     if (t->text.n == 1 && strchr("[](){}", c)) WK_TRY(bracket(x, c));
     x->p += t->text.n;
@@ -192,7 +206,8 @@ static int inside(wk_jlex *x, wk_jtoken *t) {
     *t = (wk_jtoken){.line = x->line};
     if (*x->p == '"' || *x->p == '\'') return string(x, t);
     if (!is_name(*x->p)) return op(x, t);
-    if (is_digit(*x->p)) number(x, t);
+    if (is_digit(*x->p))
+        number(x, t);
     else {
         const char *p = x->p;
         while (p < x->end && is_name(*p)) p++;

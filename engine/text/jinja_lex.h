@@ -30,9 +30,9 @@ typedef struct wk_jtoken {
 typedef struct wk_jlex {
     const char *p, *end;
     uint32_t line;
-    bool at_line_start; /* the last tag took the end of its line with it */
-    int mode;           /* WK_JT_DATA outside tags, else the kind that opened the tag */
-    wk_jtoken pending;  /* the opening that follows a text */
+    bool at_line_start;      /* the last tag took the end of its line with it */
+    int mode;                /* WK_JT_DATA outside tags, else the kind that opened the tag */
+    wk_jtoken pending;       /* the opening that follows a text */
     char open[WK_JLEX_NEST]; /* brackets that wait for their ends */
     size_t n_open;
     wk_err *err;

@@ -7,9 +7,12 @@
 /* ---- undefined --------------------------------------------------------------------------------- */
 
 bool wk_j_undefined(wk_jvm *vm, wk_jv v) {
-    const wk_shown name = wk_show(v.u.s ? wk_j_text(v.u.s) : WK_STR("a value"));
-    if (v.kind == 0) return wk_j_fail(vm, "'%s' is undefined", name.text);
-    return wk_j_fail(vm, "a %s has no attribute '%s'", wk_j_type((wk_jv){.tag = (uint8_t)(v.kind - 1)}), name.text);
+    const wk_shown name = wk_show(v.u.s ? wk_j_text(v.u.s) : WK_STR(""));
+    const char *owner = v.kind ? wk_j_type((wk_jv){.tag = (uint8_t)(v.kind - 1)}) : NULL;
+    if (owner && v.u.s) return wk_j_fail(vm, "a %s has no attribute '%s'", owner, name.text);
+    if (owner) return wk_j_fail(vm, "a %s has no such element", owner);
+    return v.u.s ? wk_j_fail(vm, "'%s' is undefined", name.text)
+                 : wk_j_fail(vm, "a value is undefined");
 }
 
 static wk_jv absent(wk_jv owner, wk_jv name) {
@@ -31,15 +34,23 @@ static bool loop_item(wk_jvm *vm, wk_jloop *l, wk_str name, wk_jv *out) {
         return true;
     }
     if (!look_ahead(vm, l)) return false;
-    if (wk_str_is(name, "last")) *out = wk_j_bool(!l->has_after);
-    else if (l->has_after) *out = l->after;
+    if (wk_str_is(name, "last"))
+        *out = wk_j_bool(!l->has_after);
+    else if (l->has_after)
+        *out = l->after;
     return true;
 }
 
 static bool loop_attr(wk_jvm *vm, wk_jloop *l, wk_str name, wk_jv *out) {
-    static const char *const number[] = {"index", "index0", "revindex", "revindex0", "length", "depth", "depth0"};
-    const int64_t value[] = {l->index0 + 1, l->index0, l->length - l->index0, l->length - l->index0 - 1, l->length,
-                             1, 0};
+    static const char *const number[] = {"index",  "index0", "revindex", "revindex0",
+                                         "length", "depth",  "depth0"};
+    const int64_t value[] = {l->index0 + 1,
+                             l->index0,
+                             l->length - l->index0,
+                             l->length - l->index0 - 1,
+                             l->length,
+                             1,
+                             0};
     for (size_t i = 0; i < WK_COUNT(number); i++) {
         if (!wk_str_is(name, number[i])) continue;
         *out = wk_j_int(value[i]);
@@ -65,7 +76,8 @@ bool wk_j_attr(wk_jvm *vm, wk_jv v, wk_jv name, wk_jv *out) {
     if (row) return bound(vm, v, row, out);
     *out = absent(v, name);
     if (v.tag == WK_J_LOOP) return loop_attr(vm, v.u.loop, wk_j_text(name.u.s), out);
-    if (v.tag == WK_J_DICT || v.tag == WK_J_SPACE) (void)wk_j_dict_get(vm, v.u.dict, name, out); /* else absent */
+    if (v.tag == WK_J_DICT || v.tag == WK_J_SPACE)
+        (void)wk_j_dict_get(vm, v.u.dict, name, out); /* else absent */
     return true;
 }
 
@@ -97,13 +109,16 @@ static bool index_item(wk_jvm *vm, wk_jv v, int64_t i, wk_jv *out) {
         out->kind = v.kind;
         return true;
     }
-    if (v.tag == WK_J_RANGE) *out = wk_j_int(v.u.range->begin + i * v.u.range->step);
-    else *out = v.u.list->v[i];
+    if (v.tag == WK_J_RANGE)
+        *out = wk_j_int(v.u.range->begin + i * v.u.range->step);
+    else
+        *out = v.u.list->v[i];
     return true;
 }
 
 static bool is_sequence(wk_jv v) {
-    return v.tag == WK_J_STR || v.tag == WK_J_RANGE || (v.tag == WK_J_LIST && v.kind <= WK_J_AS_TUPLE);
+    return v.tag == WK_J_STR || v.tag == WK_J_RANGE ||
+           (v.tag == WK_J_LIST && v.kind <= WK_J_AS_TUPLE);
 }
 
 bool wk_j_item(wk_jvm *vm, wk_jv v, wk_jv key, wk_jv *out) {
@@ -150,7 +165,8 @@ static bool str_part(wk_jvm *vm, const wk_jstr *s, const span *at, wk_jv *out) {
     if (at->step == 1 || at->n == 0) {
         const size_t begin = at->n ? offset_of(s, (size_t)at->begin) : 0;
         const wk_jstr rest = {.p = s->p + begin, .n = s->n - begin};
-        return wk_j_slice(vm, s, begin, at->n ? begin + offset_of(&rest, (size_t)at->n) : begin, out);
+        return wk_j_slice(vm, s, begin, at->n ? begin + offset_of(&rest, (size_t)at->n) : begin,
+                          out);
     }
     const size_t n = wk_utf8_count(wk_j_text(s));
     size_t *offset = (size_t *)wk_j_get_n(vm, n + 1, sizeof(size_t));
@@ -169,7 +185,8 @@ static bool str_part(wk_jvm *vm, const wk_jstr *s, const span *at, wk_jv *out) {
 static bool list_part(wk_jvm *vm, wk_jv v, const span *at, wk_jv *out) {
     if (!wk_j_list(vm, v.kind, out)) return false;
     for (int64_t k = 0; k < at->n; k++)
-        if (!wk_j_charge(vm, 16) || !wk_j_append(vm, out->u.list, v.u.list->v[at->begin + k * at->step]))
+        if (!wk_j_charge(vm, 16) ||
+            !wk_j_append(vm, out->u.list, v.u.list->v[at->begin + k * at->step]))
             return false;
     return true;
 }
@@ -232,13 +249,15 @@ static bool int_math(wk_jvm *vm, int op, int64_t x, int64_t y, wk_jv *out) {
 }
 
 static double floor_of(double x) {
-    if (!(x > -4503599627370496.0 && x < 4503599627370496.0)) return x; /* 2^52: whole already, or NaN */
+    if (!(x > -4503599627370496.0 && x < 4503599627370496.0))
+        return x; /* 2^52: whole already, or NaN */
     const double t = (double)(int64_t)x;
     return t > x ? t - 1 : t;
 }
 
 static bool real_pow(wk_jvm *vm, double x, double y, wk_jv *out) {
-    if (y < -2000 || y > 2000 || floor_of(y) < y) return wk_j_fail(vm, "a power wants a whole exponent up to 2000");
+    if (y < -2000 || y > 2000 || floor_of(y) < y)
+        return wk_j_fail(vm, "a power wants a whole exponent up to 2000");
     double r = 1;
     for (int n = (int)(y < 0 ? -y : y); n > 0; n--) r *= x;
     *out = wk_j_real(y < 0 ? 1 / r : r);
@@ -247,7 +266,8 @@ static bool real_pow(wk_jvm *vm, double x, double y, wk_jv *out) {
 
 static bool real_math(wk_jvm *vm, int op, double x, double y, wk_jv *out) {
     double r = 0;
-    if (op >= WK_J_DIV && op <= WK_J_MOD && !(y < 0) && !(y > 0)) return wk_j_fail(vm, "a division by zero");
+    if (op >= WK_J_DIV && op <= WK_J_MOD && !(y < 0) && !(y > 0))
+        return wk_j_fail(vm, "a division by zero");
     switch (op) {
     case WK_J_ADD: r = x + y; break;
     case WK_J_SUB: r = x - y; break;
@@ -295,7 +315,9 @@ static bool add_text(wk_jvm *vm, wk_jv x, wk_jv y, wk_jv *out) {
     return true;
 }
 
-static bool is_plain(wk_jv v) { return v.tag == WK_J_STR || (v.tag == WK_J_LIST && v.kind <= WK_J_AS_TUPLE); }
+static bool is_plain(wk_jv v) {
+    return v.tag == WK_J_STR || (v.tag == WK_J_LIST && v.kind <= WK_J_AS_TUPLE);
+}
 
 bool wk_j_math(wk_jvm *vm, int op, wk_jv x, wk_jv y, wk_jv *out) {
     static const char *const sign[] = {"+", "-", "*", "/", "//", "%", "**"};
@@ -340,6 +362,9 @@ bool wk_j_compare(wk_jvm *vm, int op, wk_jv x, wk_jv y, bool *holds) {
             return true;
         }
     }
-    *holds = op == WK_J_LT ? order < 0 : op == WK_J_LE ? order <= 0 : op == WK_J_GT ? order > 0 : order >= 0;
+    *holds = op == WK_J_LT   ? order < 0
+             : op == WK_J_LE ? order <= 0
+             : op == WK_J_GT ? order > 0
+                             : order >= 0;
     return true;
 }

@@ -7,7 +7,12 @@
 #include "engine/text/jinja_lex.h"
 #include "engine/text/jinja_val.h"
 
-enum { WK_JP_NONE, WK_JP_FALSE, WK_JP_TRUE, WK_JP_UNDEF }; /* the first constants of every template */
+enum {
+    WK_JP_NONE,
+    WK_JP_FALSE,
+    WK_JP_TRUE,
+    WK_JP_UNDEF
+}; /* the first constants of every template */
 
 typedef struct wk_jp_loop {
     size_t next;  /* its NEXT operation */

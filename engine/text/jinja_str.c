@@ -133,7 +133,7 @@ static size_t skip(const wk_jstr *s, size_t i, bool space) {
     return i;
 }
 
-/* Without a separator: runs of white space, none at the ends. */
+/* Without a separator: runs of white space; after max splits the rest as it is. */
 static bool split_space(wk_jvm *vm, const wk_jstr *s, uint64_t max, wk_jv list) {
     size_t at = skip(s, 0, true);
     for (; at < s->n && max > 0; max--) {
@@ -141,10 +141,7 @@ static bool split_space(wk_jvm *vm, const wk_jstr *s, uint64_t max, wk_jv list) 
         if (!add_part(vm, list, s, at, end)) return false;
         at = skip(s, end, true);
     }
-    wk_jv rest;
-    if (at >= s->n) return true;
-    if (!wk_j_slice(vm, s, at, s->n, &rest) || !wk_j_strip(vm, rest.u.s, NULL, 2, &rest)) return false;
-    return wk_j_append(vm, list.u.list, rest);
+    return at >= s->n || add_part(vm, list, s, at, s->n);
 }
 
 ROW(row_split) {
@@ -152,7 +149,8 @@ ROW(row_split) {
     (void)c;
     if (!want_int(vm, a[2], "split", -1, &max) || !wk_j_list(vm, WK_J_AS_LIST, out)) return false;
     const uint64_t limit = max < 0 ? UINT64_MAX : (uint64_t)max;
-    if (!is_given(a[1])) return wk_j_charge(vm, a[0].u.s->n) && split_space(vm, a[0].u.s, limit, *out);
+    if (!is_given(a[1]))
+        return wk_j_charge(vm, a[0].u.s->n) && split_space(vm, a[0].u.s, limit, *out);
     return want_str(vm, a[1], "split") && split_on(vm, a[0].u.s, a[1].u.s, limit, *out);
 }
 
@@ -189,8 +187,8 @@ static size_t line_end(const wk_jstr *s, size_t i) {
     uint32_t cp = 0;
     const size_t len = cp_at(s, i, &cp);
     if (cp == '\r') return i + 1 < s->n && s->p[i + 1] == '\n' ? 2 : 1;
-    const bool ends = (cp >= 0x0a && cp <= 0x0c) || (cp >= 0x1c && cp <= 0x1e) || cp == 0x85 || cp == 0x2028 ||
-                      cp == 0x2029;
+    const bool ends = (cp >= 0x0a && cp <= 0x0c) || (cp >= 0x1c && cp <= 0x1e) || cp == 0x85 ||
+                      cp == 0x2028 || cp == 0x2029;
     return ends ? len : 0;
 }
 
@@ -200,7 +198,9 @@ bool wk_j_lines(wk_jvm *vm, const wk_jstr *s, bool keep_ends, wk_jv *out) {
     for (size_t i = 0; i < s->n;) {
         const size_t end = line_end(s, i);
         if (end && !add_part(vm, *out, s, at, keep_ends ? i + end : i)) return false;
-        i += end ? end : (size_t)(wk_utf8_lead((uint8_t)s->p[i]) > 0 ? wk_utf8_lead((uint8_t)s->p[i]) : 1);
+        i +=
+            end ? end
+                : (size_t)(wk_utf8_lead((uint8_t)s->p[i]) > 0 ? wk_utf8_lead((uint8_t)s->p[i]) : 1);
         if (end) at = i;
     }
     return at >= s->n || add_part(vm, *out, s, at, s->n);
@@ -227,7 +227,8 @@ ROW(row_join) {
 }
 
 /* An empty `from` stands before every code point and at the end. */
-static bool replace_nothing(wk_jvm *vm, const wk_jstr *s, const wk_jstr *to, int64_t max, wk_jpad *p) {
+static bool replace_nothing(wk_jvm *vm, const wk_jstr *s, const wk_jstr *to, int64_t max,
+                            wk_jpad *p) {
     for (size_t i = 0; i < s->n;) {
         uint32_t cp = 0;
         const size_t len = cp_at(s, i, &cp);
@@ -239,7 +240,8 @@ static bool replace_nothing(wk_jvm *vm, const wk_jstr *s, const wk_jstr *to, int
     return max == 0 || wk_j_put_str(vm, p, to);
 }
 
-bool wk_j_replace(wk_jvm *vm, const wk_jstr *s, const wk_jstr *from, const wk_jstr *to, int64_t max, wk_jv *out) {
+bool wk_j_replace(wk_jvm *vm, const wk_jstr *s, const wk_jstr *from, const wk_jstr *to, int64_t max,
+                  wk_jv *out) {
     size_t at = 0;
     if (from->n && (max == 0 || find(s, from, 0) > s->n)) {
         *out = wk_j_strv(s);
@@ -251,7 +253,8 @@ bool wk_j_replace(wk_jvm *vm, const wk_jstr *s, const wk_jstr *from, const wk_js
     for (; max != 0; max--) {
         const size_t next = find(s, from, at);
         if (next > s->n) break;
-        if (!wk_j_charge(vm, 0) || !wk_j_put_part(vm, p, s, at, next) || !wk_j_put_str(vm, p, to)) return false;
+        if (!wk_j_charge(vm, 0) || !wk_j_put_part(vm, p, s, at, next) || !wk_j_put_str(vm, p, to))
+            return false;
         at = next + from->n;
     }
     return wk_j_put_part(vm, p, s, at, s->n) && wk_j_pad_done(vm, p, out);
@@ -261,7 +264,8 @@ ROW(row_replace) {
     int64_t max;
     (void)c;
     if (!want_str(vm, a[1], "replace") || !want_str(vm, a[2], "replace")) return false;
-    return want_int(vm, a[3], "replace", -1, &max) && wk_j_replace(vm, a[0].u.s, a[1].u.s, a[2].u.s, max, out);
+    return want_int(vm, a[3], "replace", -1, &max) &&
+           wk_j_replace(vm, a[0].u.s, a[1].u.s, a[2].u.s, max, out);
 }
 
 /* ---- case -------------------------------------------------------------------------------------- */
@@ -287,14 +291,16 @@ bool wk_j_case(wk_jvm *vm, const wk_jstr *s, int how, wk_jv *out) {
         const size_t len = cp_at(s, i, &cp);
         const bool up = how == 'u' || (how != 'l' && first);
         if (n && (n > sizeof(text) - 8 || (s->mask && s->mask[i] != s->mask[from]))) {
-            if (!wk_j_put(vm, p, (wk_str){text, n}, s->mask ? s->mask[from] : s->user)) return false;
+            if (!wk_j_put(vm, p, (wk_str){text, n}, s->mask ? s->mask[from] : s->user))
+                return false;
             n = 0;
         }
         if (n == 0) from = i;
         if (up && cp == 0xdf) { /* the one common letter whose upper case is two */
             memcpy(text + n, how == 'u' ? "SS" : "Ss", 2);
             n += 2;
-        } else n += (size_t)wk_utf8_encode(text + n, up ? wk_cp_upper(cp) : wk_cp_lower(cp));
+        } else
+            n += (size_t)wk_utf8_encode(text + n, up ? wk_cp_upper(cp) : wk_cp_lower(cp));
         first = begins_word((char)how, cp);
         i += len;
     }
@@ -322,7 +328,8 @@ ROW(row_capitalize) {
 /* ---- questions --------------------------------------------------------------------------------- */
 
 static bool has_affix(const wk_jstr *s, const wk_jstr *x, bool at_end) {
-    return at_end ? wk_str_ends(wk_j_text(s), wk_j_text(x)) : wk_str_starts(wk_j_text(s), wk_j_text(x));
+    return at_end ? wk_str_ends(wk_j_text(s), wk_j_text(x))
+                  : wk_str_starts(wk_j_text(s), wk_j_text(x));
 }
 
 /* One string, or a tuple of them. */
@@ -368,16 +375,19 @@ ROW(row_rfind) {
     return find_back(vm, a[0].u.s, a[1].u.s, a[0].u.s->n, &at) && found(a[0].u.s, at, out);
 }
 ROW(row_index) {
-    return row_find(vm, a, c, out) && (out->u.i >= 0 || wk_j_fail(vm, "index does not find its text"));
+    return row_find(vm, a, c, out) &&
+           (out->u.i >= 0 || wk_j_fail(vm, "index does not find its text"));
 }
 ROW(row_count) {
     const wk_jstr *s = a[0].u.s;
     int64_t n = 0;
     (void)c;
     if (!want_str(vm, a[1], "count") || !wk_j_charge(vm, s->n)) return false;
-    if (a[1].u.s->n == 0) n = (int64_t)wk_utf8_count(wk_j_text(s)) + 1;
+    if (a[1].u.s->n == 0)
+        n = (int64_t)wk_utf8_count(wk_j_text(s)) + 1;
     else
-        for (size_t at = find(s, a[1].u.s, 0); at <= s->n; at = find(s, a[1].u.s, at + a[1].u.s->n)) n++;
+        for (size_t at = find(s, a[1].u.s, 0); at <= s->n; at = find(s, a[1].u.s, at + a[1].u.s->n))
+            n++;
     *out = wk_j_int(n);
     return true;
 }
@@ -433,8 +443,10 @@ static bool format_value(wk_jvm *vm, const wk_jcall *c, wk_str field, size_t *ne
     size_t i = 0;
     bool is_number = field.n > 0 && field.n < 4;
     for (size_t k = 0; k < field.n; k++) {
-        if (field.p[k] < '0' || field.p[k] > '9') is_number = false;
-        else i = i * 10 + (size_t)(field.p[k] - '0');
+        if (field.p[k] < '0' || field.p[k] > '9')
+            is_number = false;
+        else
+            i = i * 10 + (size_t)(field.p[k] - '0');
     }
     if (field.n == 0) i = (*next)++;
     if (field.n == 0 || is_number) {
@@ -447,7 +459,8 @@ static bool format_value(wk_jvm *vm, const wk_jcall *c, wk_str field, size_t *ne
         *out = c->kw[k];
         return true;
     }
-    return wk_j_fail(vm, "format has no argument '%s' (conversions are not supported)", wk_show(field).text);
+    return wk_j_fail(vm, "format has no argument '%s' (conversions are not supported)",
+                     wk_show(field).text);
 }
 
 ROW(row_format) {

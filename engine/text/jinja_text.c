@@ -20,7 +20,8 @@ bool wk_j_parse_real(wk_str s, double *d) {
                        (i == 0 && (s.p[i] == '-' || s.p[i] == '+')));
          i++) {
         if (n > sizeof(text) - 40 || (s.p[i] == '.' && point)) return false;
-        if (s.p[i] == '.') point = true;
+        if (s.p[i] == '.')
+            point = true;
         else if (s.p[i] != '_') {
             text[n++] = s.p[i];
             scale -= point;
@@ -46,7 +47,8 @@ bool wk_j_parse_real(wk_str s, double *d) {
 static int shortest(double d, char digit[20], int *power) {
     for (int n = 1;; n++) {
         char text[40];
-        (void)snprintf(text, sizeof(text), "%.*e", n - 1, d); /* at most 17 digits and an exponent */
+        (void)snprintf(text, sizeof(text), "%.*e", n - 1,
+                       d); /* at most 17 digits and an exponent */
         char *p = text;
         int k = 0;
         for (; *p && *p != 'e'; p++)
@@ -70,10 +72,12 @@ size_t wk_j_real_text(char out[40], double d) {
     while (n > 1 && digit[n - 1] == '0') digit[--n] = 0;
     at = snprintf(out, 40, "%s", sign);
     if (power < -4 || power >= 16)
-        return (size_t)(at + snprintf(out + at, (size_t)(40 - at), "%c%s%se%c%02d", digit[0], n > 1 ? "." : "",
-                                      digit + 1, power < 0 ? '-' : '+', power < 0 ? -power : power));
+        return (size_t)(at + snprintf(out + at, (size_t)(40 - at), "%c%s%se%c%02d", digit[0],
+                                      n > 1 ? "." : "", digit + 1, power < 0 ? '-' : '+',
+                                      power < 0 ? -power : power));
     if (power < 0)
-        return (size_t)(at + snprintf(out + at, (size_t)(40 - at), "0.%.*s%s", -power - 1, "0000", digit));
+        return (size_t)(at + snprintf(out + at, (size_t)(40 - at), "0.%.*s%s", -power - 1, "0000",
+                                      digit));
     for (int i = 0; i <= power || i < n; i++) {
         if (i == power + 1) out[at++] = '.';
         out[at++] = i < n ? digit[i] : '0';
@@ -82,12 +86,16 @@ size_t wk_j_real_text(char out[40], double d) {
     return (size_t)at;
 }
 
-static bool put_c(wk_jvm *vm, wk_jpad *p, const char *s) { return wk_j_put(vm, p, wk_cstr(s), false); }
+static bool put_c(wk_jvm *vm, wk_jpad *p, const char *s) {
+    return wk_j_put(vm, p, wk_cstr(s), false);
+}
 
 static bool put_number(wk_jvm *vm, wk_jpad *p, wk_jv v) {
     char text[40];
-    if (v.tag == WK_J_INT) (void)snprintf(text, sizeof(text), "%lld", (long long)v.u.i);
-    else text[wk_j_real_text(text, v.u.d)] = 0;
+    if (v.tag == WK_J_INT)
+        (void)snprintf(text, sizeof(text), "%lld", (long long)v.u.i);
+    else
+        text[wk_j_real_text(text, v.u.d)] = 0;
     return wk_j_charge(vm, v.tag == WK_J_REAL ? 512 : 0) && put_c(vm, p, text);
 }
 
@@ -102,7 +110,8 @@ static bool printable(uint32_t cp) {
 /* The escape that repr uses for cp, or "" for a character that stands for itself. */
 static void repr_escape(char out[12], uint32_t cp, char quote) {
     out[0] = 0;
-    if (cp == (uint32_t)quote || cp == '\\') (void)snprintf(out, 12, "\\%c", (int)cp);
+    if (cp == (uint32_t)quote || cp == '\\')
+        (void)snprintf(out, 12, "\\%c", (int)cp);
     else if (cp == '\n' || cp == '\r' || cp == '\t')
         (void)snprintf(out, 12, "\\%c", cp == '\n' ? 'n' : cp == '\r' ? 'r' : 't');
     else if (!printable(cp))
@@ -114,11 +123,13 @@ static void json_escape(char out[16], uint32_t cp, bool ascii) {
     static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
     const char *at = cp && cp < 0x80 ? strchr(from, (int)cp) : NULL;
     out[0] = 0;
-    if (at) (void)snprintf(out, 16, "\\%c", to[at - from]);
+    if (at)
+        (void)snprintf(out, 16, "\\%c", to[at - from]);
     else if (cp < 0x20 || (ascii && cp > 0x7e && cp < 0x10000 && cp != 0x7f))
         (void)snprintf(out, 16, "\\u%04x", cp);
     else if (ascii && cp >= 0x10000)
-        (void)snprintf(out, 16, "\\u%04x\\u%04x", 0xd800 + ((cp - 0x10000) >> 10), 0xdc00 + (cp & 0x3ff));
+        (void)snprintf(out, 16, "\\u%04x\\u%04x", 0xd800 + ((cp - 0x10000) >> 10),
+                       0xdc00 + (cp & 0x3ff));
 }
 
 /* how: the quote of a repr, or 'j' JSON, 'a' JSON in ASCII. An escape belongs to whom its character did. */
@@ -129,8 +140,10 @@ static bool put_escaped(wk_jvm *vm, wk_jpad *p, const wk_jstr *s, char how) {
         uint32_t cp = 0;
         int len = wk_utf8_decode(s->p + i, s->n - i, &cp);
         if (len == 0) len = 1;
-        if (how == 'j' || how == 'a') json_escape(escape, cp, how == 'a');
-        else repr_escape(escape, cp, how);
+        if (how == 'j' || how == 'a')
+            json_escape(escape, cp, how == 'a');
+        else
+            repr_escape(escape, cp, how);
         if (escape[0]) {
             if (!wk_j_put_part(vm, p, s, kept, i)) return false;
             if (!wk_j_put(vm, p, wk_cstr(escape), s->mask ? s->mask[i] : s->user)) return false;
@@ -142,7 +155,8 @@ static bool put_escaped(wk_jvm *vm, wk_jpad *p, const wk_jstr *s, char how) {
 }
 
 static bool put_repr_str(wk_jvm *vm, wk_jpad *p, const wk_jstr *s) {
-    const bool has_one = s->n && memchr(s->p, '\'', s->n), has_two = s->n && memchr(s->p, '"', s->n);
+    const bool has_one = s->n && memchr(s->p, '\'', s->n),
+               has_two = s->n && memchr(s->p, '"', s->n);
     const char *quote = has_one && !has_two ? "\"" : "'";
     return put_c(vm, p, quote) && put_escaped(vm, p, s, quote[0]) && put_c(vm, p, quote);
 }
@@ -151,7 +165,8 @@ static bool put_list(wk_jvm *vm, wk_jpad *p, wk_jv v) {
     static const char *const begin[] = {"[", "(", "dict_items([", "dict_keys([", "dict_values(["};
     static const char *const end[] = {"]", ")", "])", "])", "])"};
     const wk_jlist *l = v.u.list;
-    if (v.kind == WK_J_AS_GENERATOR) return wk_j_fail(vm, "a generator cannot be printed; put |list before it");
+    if (v.kind == WK_J_AS_GENERATOR)
+        return wk_j_fail(vm, "a generator cannot be printed; put |list before it");
     if (!put_c(vm, p, begin[v.kind])) return false;
     for (size_t i = 0; i < l->n; i++) {
         if (i && !put_c(vm, p, ", ")) return false;
@@ -177,8 +192,10 @@ static bool put_dict(wk_jvm *vm, wk_jpad *p, const wk_jdict *d) {
 static bool put_range(wk_jvm *vm, wk_jpad *p, const wk_jrange *r) {
     char text[100];
     const long long begin = r->begin, step = r->step, end = begin + step * (long long)r->n;
-    if (step == 1) (void)snprintf(text, sizeof(text), "range(%lld, %lld)", begin, end);
-    else (void)snprintf(text, sizeof(text), "range(%lld, %lld, %lld)", begin, end, step);
+    if (step == 1)
+        (void)snprintf(text, sizeof(text), "range(%lld, %lld)", begin, end);
+    else
+        (void)snprintf(text, sizeof(text), "range(%lld, %lld, %lld)", begin, end, step);
     return put_c(vm, p, text);
 }
 
@@ -280,7 +297,8 @@ static bool json_dict(writer *w, wk_jv v, size_t level) {
     if (!put_c(w->vm, w->p, "{")) return false;
     for (size_t i = 0; i < key.u.list->n; i++) {
         wk_jv value;
-        if (!wk_j_dict_get(w->vm, v.u.dict, key.u.list->v[i], &value)) continue; /* never: nothing removes it */
+        if (!wk_j_dict_get(w->vm, v.u.dict, key.u.list->v[i], &value))
+            continue; /* never: nothing removes it */
         if (!next_item(w, i == 0, level + 1) || !json_key(w, key.u.list->v[i])) return false;
         if (!wk_j_put_str(w->vm, w->p, w->colon) || !write_json(w, value, level + 1)) return false;
     }
@@ -299,7 +317,8 @@ static bool write_json(writer *w, wk_jv v, size_t level) {
 
 static bool separators(writer *w, wk_jv v) {
     if (v.tag == WK_J_MISSING || v.tag == WK_J_NONE) return true;
-    if (v.tag != WK_J_LIST || v.u.list->n != 2 || v.u.list->v[0].tag != WK_J_STR || v.u.list->v[1].tag != WK_J_STR)
+    if (v.tag != WK_J_LIST || v.u.list->n != 2 || v.u.list->v[0].tag != WK_J_STR ||
+        v.u.list->v[1].tag != WK_J_STR)
         return wk_j_fail(w->vm, "tojson wants two strings as separators");
     w->item = v.u.list->v[0].u.s;
     w->colon = v.u.list->v[1].u.s;
@@ -313,7 +332,8 @@ static bool indentation(wk_jvm *vm, wk_jv v, wk_jv *out) {
     int64_t n;
     *out = v;
     if (v.tag == WK_J_STR || v.tag == WK_J_MISSING || v.tag == WK_J_NONE) return true;
-    if (!wk_j_index(v, &n)) return wk_j_fail(vm, "tojson wants a number as indent, not a %s", wk_j_type(v));
+    if (!wk_j_index(v, &n))
+        return wk_j_fail(vm, "tojson wants a number as indent, not a %s", wk_j_type(v));
     if (n > MAX_INDENT) return wk_j_fail(vm, "tojson wants an indent up to %d", MAX_INDENT);
     if (n < 0) n = 0;
     memset(blank, ' ', sizeof(blank));
@@ -321,7 +341,8 @@ static bool indentation(wk_jvm *vm, wk_jv v, wk_jv *out) {
 }
 
 bool wk_j_tojson(wk_jvm *vm, const wk_jv *a, const wk_jcall *c, wk_jv *out) {
-    static const wk_jstr comma = {.p = ", ", .n = 2}, bare_comma = {.p = ",", .n = 1}, colon = {.p = ": ", .n = 2};
+    static const wk_jstr comma = {.p = ", ", .n = 2}, bare_comma = {.p = ",", .n = 1},
+                         colon = {.p = ": ", .n = 2};
     wk_jv indent;
     (void)c; /* the signature of all rows */
     if (!indentation(vm, a[2], &indent)) return false;
@@ -341,10 +362,12 @@ bool wk_j_from_json(wk_jvm *vm, const wk_jv *a, const wk_jcall *c, wk_jv *out) {
     wk_json_doc *doc = NULL;
     wk_err why = {0};
     (void)c; /* the signature of all rows */
-    if (a[0].tag != WK_J_STR) return wk_j_fail(vm, "from_json wants a str, not a %s", wk_j_type(a[0]));
+    if (a[0].tag != WK_J_STR)
+        return wk_j_fail(vm, "from_json wants a str, not a %s", wk_j_type(a[0]));
     const wk_jstr *s = a[0].u.s;
     if (!wk_j_charge(vm, s->n * 8)) return false;
-    if (wk_json_parse(&doc, wk_j_text(s), 64, 1000000, &why)) return wk_j_fail(vm, "from_json: %s", why.message);
+    if (wk_json_parse(&doc, wk_j_text(s), 64, 1000000, &why))
+        return wk_j_fail(vm, "from_json: %s", why.message);
     const bool ok = wk_j_import(vm, wk_json_root(doc), NULL, true, any_user(s), out);
     wk_json_free(doc);
     return ok;

@@ -40,7 +40,8 @@ bool wk_j_grow(void *array, size_t *room, size_t n, size_t size) {
 
 void *wk_j_get(wk_jvm *vm, size_t n) {
     size_t all;
-    if (!wk_add(&all, n, vm->arena.used) || !wk_add(&all, all, vm->pad_bytes) || all > vm->budget->value_bytes) {
+    if (!wk_add(&all, n, vm->arena.used) || !wk_add(&all, all, vm->pad_bytes) ||
+        all > vm->budget->value_bytes) {
         (void)too_much(vm); /* always false */
         return NULL;
     }
@@ -73,9 +74,10 @@ void wk_j_leave(wk_jvm *vm) { vm->nest--; }
 
 const char *wk_j_type(wk_jv v) {
     static const char *const name[WK_J_TAG_COUNT] = {
-        "undefined", "None", "bool",     "int",    "float",     "str",  "list",   "dict",
+        "undefined", "None",  "bool",     "int",    "float",     "str",  "list",   "dict",
         "range",     "macro", "function", "method", "namespace", "loop", "missing"};
-    static const char *const list[] = {"list", "tuple", "dict_items", "dict_keys", "dict_values", "generator"};
+    static const char *const list[] = {"list",      "tuple",       "dict_items",
+                                       "dict_keys", "dict_values", "generator"};
     return v.tag == WK_J_LIST ? list[v.kind] : name[v.tag];
 }
 
@@ -119,8 +121,10 @@ typedef struct wk_jroom {
 
 static void fill_mask(uint8_t *to, const wk_jstr *s) {
     if (s->n == 0) return;
-    if (s->mask) memcpy(to, s->mask, s->n);
-    else memset(to, s->user, s->n);
+    if (s->mask)
+        memcpy(to, s->mask, s->n);
+    else
+        memset(to, s->user, s->n);
 }
 
 static bool mixed(const wk_jstr *a, const wk_jstr *b) {
@@ -131,7 +135,8 @@ static wk_jroom *room_new(wk_jvm *vm, const wk_jstr *a, const wk_jstr *b, bool m
     wk_jroom *room = (wk_jroom *)wk_j_get(vm, sizeof(*room));
     size_t n, cap;
     if (!room) return NULL;
-    if (!wk_add(&n, a->n, b->n) || !wk_mul(&cap, n, n < 128 ? 1 : 2)) cap = SIZE_MAX; /* too much below */
+    if (!wk_add(&n, a->n, b->n) || !wk_mul(&cap, n, n < 128 ? 1 : 2))
+        cap = SIZE_MAX; /* too much below */
     room->cap = cap;
     room->p = (char *)wk_j_get(vm, cap);
     if (!room->p) return NULL;
@@ -217,11 +222,14 @@ static void pad_mark(wk_jpad *p, size_t n, const uint8_t *mask, bool user) {
         p->masked = true;
     }
     if (!p->masked) return;
-    if (mask) memcpy(p->mask + p->n, mask, n);
-    else memset(p->mask + p->n, user, n);
+    if (mask)
+        memcpy(p->mask + p->n, mask, n);
+    else
+        memset(p->mask + p->n, user, n);
 }
 
-static bool put(wk_jvm *vm, wk_jpad *p, const char *text, size_t n, const uint8_t *mask, bool user) {
+static bool put(wk_jvm *vm, wk_jpad *p, const char *text, size_t n, const uint8_t *mask,
+                bool user) {
     if (n == 0) return true;
     if (!wk_j_charge(vm, n) || !pad_reserve(vm, p, n)) return false;
     pad_mark(p, n, mask, user);

@@ -36,7 +36,14 @@ enum {
 
 /* What kind of sequence a list stands for: it decides printing, tests and what may be done with it. */
 #define WK_J_SAFE 1u /* kind of a string that went through |safe */
-enum { WK_J_AS_LIST, WK_J_AS_TUPLE, WK_J_AS_ITEMS, WK_J_AS_KEYS, WK_J_AS_VALUES, WK_J_AS_GENERATOR };
+enum {
+    WK_J_AS_LIST,
+    WK_J_AS_TUPLE,
+    WK_J_AS_ITEMS,
+    WK_J_AS_KEYS,
+    WK_J_AS_VALUES,
+    WK_J_AS_GENERATOR
+};
 
 /* Text with provenance: mask[i] is 1 where byte i is user text; without a mask all of it is `user`.
  * A mask beside the bytes makes every slice, join and replace a matter of copying both alike. */
@@ -83,7 +90,7 @@ typedef struct wk_jslot {
     uint64_t hash;
 } wk_jslot;
 struct wk_jdict {
-    wk_jslot *slot; /* in order of insertion */
+    wk_jslot *slot;  /* in order of insertion */
     uint32_t *index; /* open addressing over slots + 1, once there are more than 8 */
     uint32_t n, live, room, mask;
 };
@@ -97,47 +104,47 @@ typedef struct wk_jbound {
 
 /* name, then what it does to the stack: before -> after. */
 #define WK_JOP_MAP(X)                                                                              \
-    X(HALT)      /* ends the render */                                                             \
-    X(TEXT)      /* writes text constant c */                                                      \
-    X(EMIT)      /* v -> ; writes it */                                                            \
-    X(CONST)     /* -> constant c */                                                               \
-    X(LOAD)      /* -> variable c */                                                               \
-    X(STORE)     /* v -> ; variable c */                                                           \
-    X(SET_ATTR)  /* v, namespace -> ; attribute c */                                               \
-    X(UNPACK)    /* v -> a values, the first on top */                                             \
-    X(ATTR)      /* v -> v.c */                                                                    \
-    X(ITEM)      /* v, key -> v[key] */                                                            \
-    X(SLICE)     /* v, bounds of mask a -> part of v */                                            \
-    X(NOT)       /* v -> bool */                                                                   \
-    X(SIGN)      /* v -> -v (a = 1) or +v */                                                       \
-    X(MATH)      /* x, y -> x a y */                                                               \
-    X(CONCAT)    /* x, y -> text */                                                                \
-    X(COMPARE)   /* x, y -> x a y */                                                               \
-    X(CHAIN)     /* x, y -> y, or false and a jump by c */                                         \
-    X(JUMP)      /* jump by c */                                                                   \
-    X(JUMP_NOT)  /* v -> ; jump if false */                                                        \
-    X(AND)       /* v -> v and a jump, or nothing */                                               \
-    X(OR)        /* the same for true */                                                           \
-    X(LIST)      /* -> [] */                                                                       \
-    X(TUPLE)     /* v -> (v,) or, a = 0, -> () */                                                  \
-    X(APPEND)    /* list, v -> list */                                                             \
-    X(DICT)      /* -> {} */                                                                       \
-    X(PUT)       /* dict, key, v -> dict */                                                        \
-    X(CALL)      /* f, a values, b keyword values (names from c) -> result */                      \
-    X(METHOD)    /* self, ... like CALL; name is constant d */                                     \
-    X(FILTER)    /* v, ... like CALL; row d */                                                     \
-    X(TEST)      /* v, a values -> bool; row d */                                                  \
-    X(FOR)       /* v -> ; opens a loop, a = 1: one that only selects */                           \
-    X(NEXT)      /* -> item, or a jump by c at the end */                                          \
-    X(KEEP)      /* puts the item of a selecting loop into its result */                           \
-    X(END_FOR)   /* closes the loop; a selecting one -> list */                                    \
-    X(SCOPE)     /* opens a scope */                                                               \
+    X(HALT)     /* ends the render */                                                              \
+    X(TEXT)     /* writes text constant c */                                                       \
+    X(EMIT)     /* v -> ; writes it */                                                             \
+    X(CONST)    /* -> constant c */                                                                \
+    X(LOAD)     /* -> variable c */                                                                \
+    X(STORE)    /* v -> ; variable c */                                                            \
+    X(SET_ATTR) /* v, namespace -> ; attribute c */                                                \
+    X(UNPACK)   /* v -> a values, the first on top */                                              \
+    X(ATTR)     /* v -> v.c */                                                                     \
+    X(ITEM)     /* v, key -> v[key] */                                                             \
+    X(SLICE)    /* v, bounds of mask a -> part of v */                                             \
+    X(NOT)      /* v -> bool */                                                                    \
+    X(SIGN)     /* v -> -v (a = 1) or +v */                                                        \
+    X(MATH)     /* x, y -> x a y */                                                                \
+    X(CONCAT)   /* x, y -> text */                                                                 \
+    X(COMPARE)  /* x, y -> x a y */                                                                \
+    X(CHAIN)    /* x, y -> y, or false and a jump by c */                                          \
+    X(JUMP)     /* jump by c */                                                                    \
+    X(JUMP_NOT) /* v -> ; jump if false */                                                         \
+    X(AND)      /* v -> v and a jump, or nothing */                                                \
+    X(OR)       /* the same for true */                                                            \
+    X(LIST)     /* -> [] */                                                                        \
+    X(TUPLE)    /* v -> (v,) or, a = 0, -> () */                                                   \
+    X(APPEND)   /* list, v -> list */                                                              \
+    X(DICT)     /* -> {} */                                                                        \
+    X(PUT)      /* dict, key, v -> dict */                                                         \
+    X(CALL)     /* f, a values, b keyword values (names from c) -> result */                       \
+    X(METHOD)   /* self, ... like CALL; name is constant d */                                      \
+    X(FILTER)   /* v, ... like CALL; row d */                                                      \
+    X(TEST)     /* v, a values -> bool; row d */                                                   \
+    X(FOR)      /* v -> ; opens a loop, a = 1: one that only selects */                            \
+    X(NEXT)     /* -> item, or a jump by c at the end */                                           \
+    X(KEEP)     /* puts the item of a selecting loop into its result */                            \
+    X(END_FOR)  /* closes the loop; a selecting one -> list */                                     \
+    X(SCOPE)    /* opens a scope */                                                                \
     X(END_SCOPE)                                                                                   \
-    X(CAPTURE)   /* output goes to a string from here, in a scope */                               \
+    X(CAPTURE)     /* output goes to a string from here, in a scope */                             \
     X(END_CAPTURE) /* -> the string */                                                             \
-    X(MACRO)     /* -> macro c */                                                                  \
-    X(PARAM)     /* jump by c if variable d of the running macro is bound */                       \
-    X(RETURN)    /* -> the macro's text, at the call */
+    X(MACRO)       /* -> macro c */                                                                \
+    X(PARAM)       /* jump by c if variable d of the running macro is bound */                     \
+    X(RETURN)      /* -> the macro's text, at the call */
 
 enum {
 #define X(name) WK_JOP_##name,
@@ -169,12 +176,12 @@ struct wk_jinja {
     uint32_t *keyword; /* ids of names for calls */
     uint32_t *param;   /* ids of names */
     wk_jmacro *macro;
-    size_t n_op, room_op, n_constant, room_constant, n_name, room_name, n_keyword, room_keyword, n_param,
-        room_param, n_macro, room_macro;
+    size_t n_op, room_op, n_constant, room_constant, n_name, room_name, n_keyword, room_keyword,
+        n_param, room_param, n_macro, room_macro;
 };
 
 #define WK_J_LOOP_NAME 0u /* the id of the name "loop" in every template */
-#define WK_J_NEST 100 /* nested statements and brackets, nested values */
+#define WK_J_NEST 100     /* nested statements and brackets, nested values */
 
 /* ---- the machine ------------------------------------------------------------------------------- */
 
@@ -191,7 +198,7 @@ typedef struct wk_jframe {
     struct wk_jbind {
         uint32_t name;
         wk_jv v;
-    } *bind;
+    } * bind;
     size_t n, room;
 } wk_jframe;
 
@@ -209,9 +216,9 @@ typedef struct wk_jloop {
     wk_jiter it;
     wk_jv before, now, after;
     bool has_after, has_before; /* after is read ahead only when it is asked for */
-    int64_t index0, length; /* length -1: unknown yet */
+    int64_t index0, length;     /* length -1: unknown yet */
     wk_jframe *outer, *frame;
-    wk_jlist *keep; /* a selecting loop */
+    wk_jlist *keep;          /* a selecting loop */
     size_t n_pad, n_capture; /* what a break or continue goes back to */
 } wk_jloop;
 
@@ -229,7 +236,7 @@ typedef struct wk_jvm {
     uint64_t steps;
     size_t pc;
     uint32_t line;
-    int nest; /* C functions that call each other over nested values */
+    int nest;   /* C functions that call each other over nested values */
     wk_jv vars; /* dict: the request */
     wk_jframe *frame;
     wk_jinja_out *out;
@@ -259,17 +266,18 @@ typedef bool wk_jfn(wk_jvm *vm, const wk_jv *a, const wk_jcall *c, wk_jv *out);
 typedef struct wk_jrow {
     const char *name;
     wk_jfn *fn;
-    uint8_t n_need;  /* arguments that must be there */
-    bool any;        /* takes any arguments */
+    uint8_t n_need; /* arguments that must be there */
+    bool any;       /* takes any arguments */
     const char *param[WK_J_MAX_PARAM];
 } wk_jrow;
 
 /* jinja_val.c */
-bool wk_j_fail(wk_jvm *vm, const char *fmt, ...) WK_PRINTF(2, 3); /* E_TEMPLATE with the line; false */
-void *wk_j_get(wk_jvm *vm, size_t n);                             /* NULL: failed and said */
+bool wk_j_fail(wk_jvm *vm, const char *fmt, ...)
+    WK_PRINTF(2, 3);                  /* E_TEMPLATE with the line; false */
+void *wk_j_get(wk_jvm *vm, size_t n); /* NULL: failed and said */
 void *wk_j_get_n(wk_jvm *vm, size_t n, size_t size);
 bool wk_j_charge(wk_jvm *vm, size_t bytes); /* steps for work over so many bytes */
-bool wk_j_enter(wk_jvm *vm);                /* one level of nested values more; wk_j_leave takes it back */
+bool wk_j_enter(wk_jvm *vm); /* one level of nested values more; wk_j_leave takes it back */
 void wk_j_leave(wk_jvm *vm);
 const char *wk_j_type(wk_jv v); /* for messages */
 
@@ -283,8 +291,8 @@ static inline wk_str wk_j_text(const wk_jstr *s) { return (wk_str){s->p, s->n}; 
 static inline bool wk_j_is_safe(wk_jv v) { return v.tag == WK_J_STR && v.kind == WK_J_SAFE; }
 static inline bool wk_j_is_list(wk_jv v, int kind) { return v.tag == WK_J_LIST && v.kind == kind; }
 
-bool wk_j_str_new(wk_jvm *vm, wk_str text, bool user, wk_jv *out);  /* copies */
-bool wk_j_str_view(wk_jvm *vm, wk_str text, bool user, wk_jv *out); /* borrows */
+bool wk_j_str_new(wk_jvm *vm, wk_str text, bool user, wk_jv *out);                   /* copies */
+bool wk_j_str_view(wk_jvm *vm, wk_str text, bool user, wk_jv *out);                  /* borrows */
 bool wk_j_slice(wk_jvm *vm, const wk_jstr *s, size_t begin, size_t end, wk_jv *out); /* bytes */
 bool wk_j_concat(wk_jvm *vm, const wk_jstr *a, const wk_jstr *b, wk_jv *out);
 
@@ -309,35 +317,40 @@ bool wk_j_index(wk_jv v, int64_t *i);                            /* bool, int */
 /* jinja_dict.c: dicts, equality, order, iteration */
 bool wk_j_dict(wk_jvm *vm, wk_jv *out);
 bool wk_j_dict_put(wk_jvm *vm, wk_jdict *d, wk_jv key, wk_jv value);
-bool wk_j_dict_get(wk_jvm *vm, const wk_jdict *d, wk_jv key, wk_jv *value); /* false: absent, or key no key */
+bool wk_j_dict_get(wk_jvm *vm, const wk_jdict *d, wk_jv key,
+                   wk_jv *value); /* false: absent, or key no key */
 bool wk_j_dict_pop(wk_jvm *vm, wk_jdict *d, wk_jv key, wk_jv *value);
 bool wk_j_can_be_key(wk_jv v);
 bool wk_j_equal(wk_jvm *vm, wk_jv a, wk_jv b, bool *equal);
 bool wk_j_order(wk_jvm *vm, wk_jv a, wk_jv b, int *order); /* -1 0 1; fails where Python would */
 bool wk_j_contains(wk_jvm *vm, wk_jv where, wk_jv what, bool *found);
-bool wk_j_iter(wk_jvm *vm, wk_jiter *it, wk_jv v);          /* fails if v is not iterable */
+bool wk_j_iter(wk_jvm *vm, wk_jiter *it, wk_jv v);              /* fails if v is not iterable */
 bool wk_j_next(wk_jvm *vm, wk_jiter *it, wk_jv *v, bool *more); /* false: failed */
-bool wk_j_length(wk_jvm *vm, wk_jv v, int64_t *n);          /* fails where len() would */
-bool wk_j_to_list(wk_jvm *vm, wk_jv v, int kind, wk_jv *out); /* a new list of what v iterates over */
-bool wk_j_sort(wk_jvm *vm, wk_jlist *l, const wk_jv *key, bool reverse); /* stable; key[i] belongs to v[i] */
+bool wk_j_length(wk_jvm *vm, wk_jv v, int64_t *n);              /* fails where len() would */
+bool wk_j_to_list(wk_jvm *vm, wk_jv v, int kind,
+                  wk_jv *out); /* a new list of what v iterates over */
+bool wk_j_sort(wk_jvm *vm, wk_jlist *l, const wk_jv *key,
+               bool reverse); /* stable; key[i] belongs to v[i] */
 
 /* jinja_text.c: values as text */
-bool wk_j_put_value(wk_jvm *vm, wk_jpad *p, wk_jv v);  /* str(v) */
-bool wk_j_put_repr(wk_jvm *vm, wk_jpad *p, wk_jv v);   /* repr(v) */
+bool wk_j_put_value(wk_jvm *vm, wk_jpad *p, wk_jv v);     /* str(v) */
+bool wk_j_put_repr(wk_jvm *vm, wk_jpad *p, wk_jv v);      /* repr(v) */
 bool wk_j_to_str(wk_jvm *vm, wk_jv v, const wk_jstr **s); /* str(v) */
-size_t wk_j_real_text(char out[40], double d);         /* float.__repr__ */
-bool wk_j_parse_real(wk_str s, double *d);             /* independent of the locale */
+size_t wk_j_real_text(char out[40], double d);            /* float.__repr__ */
+bool wk_j_parse_real(wk_str s, double *d);                /* independent of the locale */
 bool wk_j_tojson(wk_jvm *vm, const wk_jv *a, const wk_jcall *c, wk_jv *out);
 bool wk_j_from_json(wk_jvm *vm, const wk_jv *a, const wk_jcall *c, wk_jv *out);
 
 /* jinja_ctx.c: JSON to values */
-bool wk_j_import(wk_jvm *vm, const wk_json *v, const char *const *trusted, bool copy, bool user, wk_jv *out);
+bool wk_j_import(wk_jvm *vm, const wk_json *v, const char *const *trusted, bool copy, bool user,
+                 wk_jv *out);
 
 bool wk_j_escape(wk_jvm *vm, const wk_jstr *s, wk_jv *out); /* & < > ' " as entities */
 /* Appends now (unix time, UTC) in the format of strftime; false for a conversion that is not known. */
 bool wk_j_time(wk_buf *out, wk_str format, int64_t now);
 /* jinja_filter.c: filters, calls of rows; jinja_fn.c: tests, functions, methods; jinja_str.c: those of strings */
-bool wk_j_pairs(wk_jvm *vm, wk_jv dict, int kind, wk_jv *out); /* its items, as a list of that kind */
+bool wk_j_pairs(wk_jvm *vm, wk_jv dict, int kind,
+                wk_jv *out); /* its items, as a list of that kind */
 extern const wk_jrow wk_j_str_rows[];
 const wk_jrow *wk_j_find_filter(wk_str name);
 const wk_jrow *wk_j_find_test(wk_str name);
@@ -346,9 +359,12 @@ const wk_jrow *wk_j_find_method(wk_jv self, wk_str name);
 const wk_jrow *wk_j_find_row(const wk_jrow *rows, wk_str name);
 bool wk_j_call_row(wk_jvm *vm, const wk_jrow *row, const wk_jcall *c, wk_jv *out);
 bool wk_j_is_space(uint32_t cp); /* str.isspace of Python */
-bool wk_j_strip(wk_jvm *vm, const wk_jstr *s, const wk_jstr *set, int sides, wk_jv *out); /* 1 left, 2 right */
-bool wk_j_replace(wk_jvm *vm, const wk_jstr *s, const wk_jstr *from, const wk_jstr *to, int64_t max, wk_jv *out);
-bool wk_j_case(wk_jvm *vm, const wk_jstr *s, int how, wk_jv *out); /* 'l' lower, 'u' upper, 'c' capital, 't' title */
+bool wk_j_strip(wk_jvm *vm, const wk_jstr *s, const wk_jstr *set, int sides,
+                wk_jv *out); /* 1 left, 2 right */
+bool wk_j_replace(wk_jvm *vm, const wk_jstr *s, const wk_jstr *from, const wk_jstr *to, int64_t max,
+                  wk_jv *out);
+bool wk_j_case(wk_jvm *vm, const wk_jstr *s, int how,
+               wk_jv *out); /* 'l' lower, 'u' upper, 'c' capital, 't' title */
 bool wk_j_lines(wk_jvm *vm, const wk_jstr *s, bool keep_ends, wk_jv *out);
 
 /* jinja_ops.c: access and operators */

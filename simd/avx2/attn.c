@@ -51,8 +51,8 @@ static group group_at(const wk_attn_page *a, int c) {
     }
 
 /* Adds dims d0 .. d1-1 of n_panel panels to the scores of 4 / n_panel columns. */
-WK_INLINE void qk_chunk(float *score, const void *k, const float *q, int hd, int d0, int d1, int n_panel,
-                        int fmt) {
+WK_INLINE void qk_chunk(float *score, const void *k, const float *q, int hd, int d0, int d1,
+                        int n_panel, int fmt) {
     FOR_4(QK_BEGIN)
     for (int d = d0; d < d1; d++) {
         FOR_4(QK_STEP)
@@ -67,7 +67,8 @@ WK_INLINE void qk(const wk_attn_page *a, const group *g, int n_panel, int fmt) {
     for (int p = first; 16 * p < g->hi; p += n_panel) {
         const uint8_t *k = (const uint8_t *)a->k + (size_t)p * panel_bytes;
         float *score = a->score + at(g->c, SLOTS) + 16 * p;
-        for (int c = 0; c < g->n; c++) memset(score + at(c, SLOTS), 0, sizeof(float) * 16 * (size_t)n_panel);
+        for (int c = 0; c < g->n; c++)
+            memset(score + at(c, SLOTS), 0, sizeof(float) * 16 * (size_t)n_panel);
         for (int d = 0; d < hd; d += CHUNK) {
             const int end = hd - d < CHUNK ? hd : d + CHUNK;
             qk_chunk(score, k, a->q + at(g->c, hd), hd, d, end, n_panel, fmt);
@@ -138,8 +139,8 @@ static void softmax(float *m, float *l, const wk_attn_page *a, const group *g, i
     _mm256_storeu_ps(o + at(c##s, hd) + x##s + 8, hi##s);
 
 /* 4 / n_wide columns x 16 * n_wide dims. */
-WK_INLINE void pv_tile(float *o, const float *score, const void *v, int hd, int lo, int hi, int n_wide,
-                       int fmt) {
+WK_INLINE void pv_tile(float *o, const float *score, const void *v, int hd, int lo, int hi,
+                       int n_wide, int fmt) {
     FOR_4(PV_BEGIN)
     for (int i = lo; i < hi; i++) {
         FOR_4(PV_STEP)
@@ -202,7 +203,8 @@ static void nothing_seen(wk_partial *out, const wk_attn_page *a, int c) {
 }
 
 /* wide: 4 / (columns of the group). */
-WK_INLINE void page_group(wk_partial *out, const wk_attn_page *a, const group *g, int wide, int fmt) {
+WK_INLINE void page_group(wk_partial *out, const wk_attn_page *a, const group *g, int wide,
+                          int fmt) {
     qk(a, g, wide, fmt);
     for (int c = g->c; c < g->c + g->n; c++) softmax(&out->m[c], &out->l[c], a, g, c);
     pv(out->o, a, g, wide, fmt);
@@ -229,9 +231,12 @@ static void page_bf16(wk_partial *out, const wk_attn_page *a) { page(out, a, WK_
 static void page_f32(wk_partial *out, const wk_attn_page *a) { page(out, a, WK_FMT_F32); }
 
 void wk_attn_page_avx2(wk_partial *out, const wk_attn_page *a) {
-    if (a->type == WK_KV_F16) page_f16(out, a);
-    else if (a->type == WK_KV_BF16) page_bf16(out, a);
-    else page_f32(out, a);
+    if (a->type == WK_KV_F16)
+        page_f16(out, a);
+    else if (a->type == WK_KV_BF16)
+        page_bf16(out, a);
+    else
+        page_f32(out, a);
 }
 
 /* ---- merge ---- */
@@ -267,7 +272,8 @@ void wk_attn_finish_avx2(float *dst, size_t ld, const wk_partial *acc, int n_col
         float *y = dst + (size_t)c * ld;
         const __m256 inv8 = _mm256_set1_ps(inv);
         int d = 0;
-        for (; d + 8 <= hd; d += 8) _mm256_storeu_ps(y + d, _mm256_mul_ps(_mm256_loadu_ps(o + d), inv8));
+        for (; d + 8 <= hd; d += 8)
+            _mm256_storeu_ps(y + d, _mm256_mul_ps(_mm256_loadu_ps(o + d), inv8));
         for (; d < hd; d++) y[d] = o[d] * inv;
     }
 }

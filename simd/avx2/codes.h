@@ -11,7 +11,8 @@ enum { WK_LINE = 64 }; /* bytes of 16 rows x 4 k */
 
 /* qh shifted right by g: codes g (low nibbles) and g + 4 (high) of a 32-block. */
 WK_INLINE __m256i v_five_low(__m256i v, __m256i h) {
-    return _mm256_or_si256(v_low4(v), _mm256_and_si256(_mm256_slli_epi32(h, 4), _mm256_set1_epi8(16)));
+    return _mm256_or_si256(v_low4(v),
+                           _mm256_and_si256(_mm256_slli_epi32(h, 4), _mm256_set1_epi8(16)));
 }
 WK_INLINE __m256i v_five_high(__m256i v, __m256i h) {
     return _mm256_or_si256(v_high4(v), _mm256_and_si256(h, _mm256_set1_epi8(16)));
@@ -37,7 +38,8 @@ typedef struct k4_scales {
 WK_INLINE void k4_scales_of(k4_scales *s, const uint8_t *planes) {
     const __m256i six = _mm256_set1_epi8(63), two = _mm256_set1_epi8((char)0xc0);
     for (int i = 0; i < 64; i += 32) { /* two planes at a time: j = 0..3, and j + 4 */
-        const __m256i a = v_int(planes + i), b = v_int(planes + 64 + i), c = v_int(planes + 128 + i);
+        const __m256i a = v_int(planes + i), b = v_int(planes + 64 + i),
+                      c = v_int(planes + 128 + i);
         const __m256i a_high = _mm256_srli_epi16(_mm256_and_si256(a, two), 2);
         const __m256i b_high = _mm256_srli_epi16(_mm256_and_si256(b, two), 2);
         v_put(s->sc + i, _mm256_and_si256(a, six));
@@ -73,7 +75,8 @@ WK_INLINE void scales_q3_k(int16_t *sc, const uint8_t *planes) {
 WK_INLINE __m256 scale_iq4_xs(const uint8_t *high, const uint8_t *low, int j) {
     const __m128i bytes = _mm_loadl_epi64((const __m128i *)(low + j / 2 * 16));
     const __m256i l = _mm256_srl_epi32(_mm256_cvtepu8_epi32(bytes), _mm_cvtsi32_si128(j % 2 * 4));
-    const __m256i h = _mm256_srl_epi32(_mm256_cvtepu16_epi32(v_int128(high)), _mm_cvtsi32_si128(2 * j));
+    const __m256i h =
+        _mm256_srl_epi32(_mm256_cvtepu16_epi32(v_int128(high)), _mm_cvtsi32_si128(2 * j));
     const __m256i top = _mm256_slli_epi32(_mm256_and_si256(h, _mm256_set1_epi32(3)), 4);
     const __m256i s = _mm256_or_si256(_mm256_and_si256(l, _mm256_set1_epi32(15)), top);
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(s, _mm256_set1_epi32(32)));

@@ -203,7 +203,9 @@ WK_INLINE void floats(wk_panel *dst, int k, const uint8_t *p, int fmt) {
 }
 WK_INLINE void block_f32(wk_panel *dst, int b, const uint8_t *p) { floats(dst, b, p, WK_FMT_F32); }
 WK_INLINE void block_f16(wk_panel *dst, int b, const uint8_t *p) { floats(dst, b, p, WK_FMT_F16); }
-WK_INLINE void block_bf16(wk_panel *dst, int b, const uint8_t *p) { floats(dst, b, p, WK_FMT_BF16); }
+WK_INLINE void block_bf16(wk_panel *dst, int b, const uint8_t *p) {
+    floats(dst, b, p, WK_FMT_BF16);
+}
 
 #define EXPAND(name, type, block)                                                                  \
     void wk_expand_##name##_avx2(wk_panel *dst, const void *w, int k0, int klen) {                 \

@@ -4,9 +4,9 @@
  * then they go to a small array in L1, where the float part of DESIGN 9.2 picks them up. Float
  * accumulators are memory operands of the FMAs: with 16 registers there is no room for both.
  *
- * Kind B32 holds codes of 4, 5 and 8 bits. Small codes may be added in int16 (vec.h), which makes the
- * tile 1.5 times as fast, so a call looks at its codes first; the look costs less than a tenth because
- * 12 tokens share it. */
+ * The kinds B32, B32M and S32M hold codes of several widths. Small codes may be added in int16 (vec.h),
+ * 215 against 120 GOP/s, so a call looks at its codes first; 12 tokens share the look. Rejected: a mark
+ * left by expand in an unused field of the panel, which a ref expand would not leave. */
 #include "simd/avx2/avx2.h"
 #include "simd/avx2/codes.h"
 
@@ -66,7 +66,8 @@ static void clear(float *dst, size_t ld, int m) {
 /* by: int16 factors of the pairs (1, or the integer scale of the row). */
 #define NARROW_END(t)                                                                              \
     if (t < m) {                                                                                   \
-        const __m256i s_lo = _mm256_madd_epi16(lo##t, by_lo), s_hi = _mm256_madd_epi16(hi##t, by_hi); \
+        const __m256i s_lo = _mm256_madd_epi16(lo##t, by_lo),                                      \
+                      s_hi = _mm256_madd_epi16(hi##t, by_hi);                                      \
         out->i[2 * t] = add ? _mm256_add_epi32(out->i[2 * t], s_lo) : s_lo;                        \
         out->i[2 * t + 1] = add ? _mm256_add_epi32(out->i[2 * t + 1], s_hi) : s_hi;                \
     }
@@ -134,12 +135,13 @@ WK_INLINE void accumulate(float *dst, __m256 lo, __m256 hi, const float *d) {
 
 /* ---- tiles of at most 4 tokens; m, bits, bias and the kind are constants where they are called ---- */
 
-WK_INLINE void tile_block(float *dst, size_t ld, const wk_panel *w, const wk_act *x, int m, int klen,
-                          width bits, int bias, bool mins) {
+WK_INLINE void tile_block(float *dst, size_t ld, const wk_panel *w, const wk_act *x, int m,
+                          int klen, width bits, int bias, bool mins) {
     column col[COLS];
     columns_of(col, dst, ld, x, m);
     for (int b = 0; b < klen / 32; b++) {
-        const __m256 s_lo = _mm256_loadu_ps(w->s + 16 * b), s_hi = _mm256_loadu_ps(w->s + 16 * b + 8);
+        const __m256 s_lo = _mm256_loadu_ps(w->s + 16 * b),
+                     s_hi = _mm256_loadu_ps(w->s + 16 * b + 8);
         sums s;
         sum_32(&s, w->code + 512 * b, x->q + 32 * b, x->ld, m, bits, bias);
         for (int t = 0; t < m; t++) {
@@ -176,7 +178,8 @@ WK_INLINE void add_terms(values *v, const sums *i, const float *s, int m) {
 }
 
 /* Mins, then dx: the end of a block of 256. sub: codes per min, 0 without mins. */
-WK_INLINE void finish_256(const values *v, const wk_panel *w, const column *col, int m, int b, int sub) {
+WK_INLINE void finish_256(const values *v, const wk_panel *w, const column *col, int m, int b,
+                          int sub) {
     min_pairs p;
     const int n = sub ? 128 / sub : 0;
     min_pairs_of(&p, sub ? w->mn + 32 * n * b : NULL, n);
@@ -185,7 +188,8 @@ WK_INLINE void finish_256(const values *v, const wk_panel *w, const column *col,
         const int16_t *s = sub == 32 ? col[t].s32 + 8 * b : col[t].s16 + 16 * b;
         if (sub) {
             const rows_int mins = sum_pairs(&p, s, n);
-            const __m256 c_lo = _mm256_loadu_ps(w->c + 16 * b), c_hi = _mm256_loadu_ps(w->c + 16 * b + 8);
+            const __m256 c_lo = _mm256_loadu_ps(w->c + 16 * b),
+                         c_hi = _mm256_loadu_ps(w->c + 16 * b + 8);
             lo = _mm256_fmadd_ps(_mm256_cvtepi32_ps(mins.lo), c_lo, lo);
             hi = _mm256_fmadd_ps(_mm256_cvtepi32_ps(mins.hi), c_hi, hi);
         }
@@ -207,8 +211,8 @@ WK_INLINE void sum_16(sums *out, const uint8_t *code, const int8_t *q, size_t ld
 }
 
 /* S32, S32M, S16. The first term as an fma from +0 rounds as the product does. */
-WK_INLINE void tile_super(float *dst, size_t ld, const wk_panel *w, const wk_act *x, int m, int klen,
-                          width bits, int sub, bool mins) {
+WK_INLINE void tile_super(float *dst, size_t ld, const wk_panel *w, const wk_act *x, int m,
+                          int klen, width bits, int sub, bool mins) {
     column col[COLS];
     columns_of(col, dst, ld, x, m);
     for (int b = 0; b < klen / 256; b++) {
@@ -216,8 +220,10 @@ WK_INLINE void tile_super(float *dst, size_t ld, const wk_panel *w, const wk_act
         for (int t = 0; t < 2 * m; t++) v.a[t] = _mm256_setzero_ps();
         for (int k = 256 * b; k < 256 * b + 256; k += sub) {
             sums i;
-            if (sub == 32) sum_32(&i, w->code + 16 * k, x->q + k, x->ld, m, bits, 0);
-            else sum_16(&i, w->code + 16 * k, x->q + k, x->ld, m, col, k / 16);
+            if (sub == 32)
+                sum_32(&i, w->code + 16 * k, x->q + k, x->ld, m, bits, 0);
+            else
+                sum_16(&i, w->code + 16 * k, x->q + k, x->ld, m, col, k / 16);
             add_terms(&v, &i, w->s + k / sub * 16, m);
         }
         finish_256(&v, w, col, m, b, mins ? 32 : 0);
@@ -236,8 +242,8 @@ WK_INLINE void drop_bias(sums *i, const int16_t *sc, const column *col, int m, i
 }
 
 /* W256: codes -4..3 (Q3_K), made unsigned by a bias of 4. W256M: 0..3 (Q2_K). */
-WK_INLINE void tile_whole(float *dst, size_t ld, const wk_panel *w, const wk_act *x, int m, int klen,
-                          bool mins) {
+WK_INLINE void tile_whole(float *dst, size_t ld, const wk_panel *w, const wk_act *x, int m,
+                          int klen, bool mins) {
     column col[COLS];
     columns_of(col, dst, ld, x, m);
     for (int b = 0; b < klen / 256; b++) {
@@ -355,7 +361,8 @@ GEMM(w256m, w256m_2)
         _mm256_storeu_ps(d + 8, _mm256_add_ps(_mm256_loadu_ps(d + 8), hi##t));                     \
     }
 
-WK_INLINE void chunk_f(float *dst, size_t ld, const float *f, const float *x, size_t ldx, int m, int n) {
+WK_INLINE void chunk_f(float *dst, size_t ld, const float *f, const float *x, size_t ldx, int m,
+                       int n) {
     FOR_SIX(CHAIN_BEGIN)
     for (int k = 0; k < n; k++) {
         const __m256 w_lo = _mm256_loadu_ps(f + 16 * k), w_hi = _mm256_loadu_ps(f + 16 * k + 8);

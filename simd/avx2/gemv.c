@@ -1,10 +1,8 @@
 /* gemv.c: one token against packed panels of 32-blocks, straight from the packed bits.
  *
- * A panel is one forward stream. The next lines are fetched AHEAD bytes before they are used. */
+ * A panel is one forward stream, and panels follow each other. */
 #include "simd/avx2/avx2.h"
 #include "simd/avx2/codes.h"
-
-enum { AHEAD = 4096 };
 
 /* ---- sums over 32 codes of 8 rows; the zero point is still in them ---- */
 
@@ -51,28 +49,34 @@ typedef struct field32 {
 } field32;
 
 /* a of 8 rows, `half` of the panel's line: s * F(I), with the min where there is one. */
-WK_INLINE __m256 block_value(int fmt, field32 f, const uint8_t *p, int half, const wk_act *x, int b) {
+WK_INLINE __m256 block_value(int fmt, field32 f, const uint8_t *p, int half, const wk_act *x,
+                             int b) {
     const int8_t *q = x->q + 32 * b;
     const uint8_t *qs = p + f.qs + 32 * half;
     __m256i i;
-    if (fmt == WK_FMT_Q8_0) i = sum_bytes(qs, q);
-    else if (fmt == WK_FMT_IQ4_NL) i = sum_table(qs, q);
-    else if (f.qh) i = sum_fives(qs, p + f.qh + 32 * half, q);
-    else i = sum_nibbles(qs, q);
+    if (fmt == WK_FMT_Q8_0)
+        i = sum_bytes(qs, q);
+    else if (fmt == WK_FMT_IQ4_NL)
+        i = sum_table(qs, q);
+    else if (f.qh)
+        i = sum_fives(qs, p + f.qh + 32 * half, q);
+    else
+        i = sum_nibbles(qs, q);
     if (f.zero) i = _mm256_add_epi32(i, v_zero_point(x->z32 + b, f.zero));
     const __m256 a = _mm256_mul_ps(v_f16(p + 16 * half), _mm256_cvtepi32_ps(i));
     if (!f.m) return a;
     return _mm256_fmadd_ps(_mm256_broadcast_ss(x->f32s + b), v_f16(p + f.m + 16 * half), a);
 }
 
-WK_INLINE void gemv32(int fmt, field32 f, float *dst, const void *w, const wk_act *x, int n_panel, int k) {
+WK_INLINE void gemv32(int fmt, field32 f, float *dst, const void *w, const wk_act *x, int n_panel,
+                      int k) {
     const size_t block = (size_t)f.bytes * WK_PANEL;
     const size_t panel = ((size_t)(k / 32) * block + 63) & ~(size_t)63;
     for (int n = 0; n < n_panel; n++) {
         const uint8_t *p = (const uint8_t *)w + (size_t)n * panel;
         __m256 lo = _mm256_setzero_ps(), hi = lo;
         for (int b = 0; b < k / 32; b++, p += block) {
-            for (size_t line = 0; line < block; line += WK_LINE) v_ahead(p, AHEAD + line);
+            v_ahead(p, 0, block);
             const __m256 dx = _mm256_broadcast_ss(x->d + b);
             lo = _mm256_fmadd_ps(block_value(fmt, f, p, 0, x, b), dx, lo);
             hi = _mm256_fmadd_ps(block_value(fmt, f, p, 1, x, b), dx, hi);
@@ -87,6 +91,7 @@ WK_INLINE void gemv32(int fmt, field32 f, float *dst, const void *w, const wk_ac
         const field32 f = {(int)sizeof(wk_block_##name), m, qh, qs, zero};                         \
         gemv32(WK_FMT_##id, f, dst, w, x, n_panel, k);                                             \
     }
+/* clang-format off */
 /*     id      name    m   qh   qs  zero */
 GEMV32(Q4_0,   q4_0,   0,   0,  32,  8)
 GEMV32(Q4_1,   q4_1,  32,   0,  64,  0)
@@ -94,3 +99,4 @@ GEMV32(Q5_0,   q5_0,   0,  32,  96, 16)
 GEMV32(Q5_1,   q5_1,  32,  64, 128,  0)
 GEMV32(Q8_0,   q8_0,   0,   0,  32,  0)
 GEMV32(IQ4_NL, iq4_nl, 0,   0,  32,  0)
+/* clang-format on */

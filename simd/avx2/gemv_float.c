@@ -19,9 +19,10 @@ WK_INLINE void four_chunks(__m256 *lo, __m256 *hi, const uint8_t *p, const float
     for (int j = 0; j < FLIGHT; j++) a[j] = b[j] = _mm256_setzero_ps();
     for (int i = 0; i < CHUNK; i++) {
         for (int at = 0; at < FLIGHT * row; at += 64) {
-            v_ahead(p, (size_t)(FLIGHT * chunk + FLIGHT * row * i + at));
+            v_fetch(p, (size_t)(FLIGHT * chunk + FLIGHT * row * i + at));
         }
-        for (int j = 0; j < FLIGHT; j++) step(&a[j], &b[j], p + j * chunk + i * row, x + j * CHUNK + i, fmt);
+        for (int j = 0; j < FLIGHT; j++)
+            step(&a[j], &b[j], p + j * chunk + i * row, x + j * CHUNK + i, fmt);
     }
     for (int j = 0; j < FLIGHT; j++) {
         *lo = _mm256_add_ps(*lo, a[j]);

@@ -2,16 +2,10 @@
 #include "simd/avx2/avx2.h"
 #include "simd/avx2/codes.h"
 
-enum { AHEAD = 4096 };
-
 /* 16 rows in two registers. */
 typedef struct rows {
     __m256 lo, hi;
 } rows;
-
-WK_INLINE void fetch(const uint8_t *p, size_t from, size_t bytes) {
-    for (size_t i = 0; i < bytes; i += WK_LINE) v_ahead(p, AHEAD + from + i);
-}
 
 /* acc = fma(a, dx, acc) */
 WK_INLINE void add_block(rows *acc, rows a, float d) {
@@ -84,7 +78,7 @@ WK_INLINE rows block_k4(const uint8_t *p, const wk_act *x, int b, bool five) {
     k4_scales_of(&k, p + 64);
     for (int c = 0; c < 4; c++, qs += 512) {
         const int8_t *q = x->q + 256 * b + 64 * c;
-        fetch(qs, 0, five ? 704 : 576);
+        v_ahead(p, (size_t)(c * (five ? 704 : 576)), five ? 704 : 576);
         const two_sums lo = five ? quarter5(qs, qh, q, c) : quarter4(qs, q);
         const two_sums hi = five ? quarter5(qs + 32, qh + 32, q, c) : quarter4(qs + 32, q);
         a.lo = add_quarter(a.lo, lo, k.sc + 32 * c, d_lo);
@@ -109,9 +103,9 @@ WK_INLINE void sums6(__m256i *sum, const uint8_t *ql, const uint8_t *qh, const i
             const __m256i h1 = _mm256_and_si256(_mm256_slli_epi16(h, 2), top);
             const __m256i h2 = _mm256_and_si256(h, top);
             const __m256i h3 = _mm256_and_si256(_mm256_srli_epi16(h, 2), top);
-            const __m256i code[4] = {
-                _mm256_or_si256(v_low4(a), h0), _mm256_or_si256(v_low4(b), h1),
-                _mm256_or_si256(v_high4(a), h2), _mm256_or_si256(v_high4(b), h3)};
+            const __m256i code[4] = {_mm256_or_si256(v_low4(a), h0), _mm256_or_si256(v_low4(b), h1),
+                                     _mm256_or_si256(v_high4(a), h2),
+                                     _mm256_or_si256(v_high4(b), h3)};
             for (int j = 0; j < 4; j++) {
                 const __m256i p = _mm256_maddubs_epi16(code[j], v_all4(q + 32 * j + 4 * g));
                 pair[j] = g == i ? p : _mm256_add_epi16(pair[j], p);
@@ -122,7 +116,8 @@ WK_INLINE void sums6(__m256i *sum, const uint8_t *ql, const uint8_t *qh, const i
 }
 
 /* a += the 8 sub-blocks of one half (128 k), ascending; sum[j] belongs to k = 16 j. */
-WK_INLINE __m256 add_half6(__m256 a, const __m256i *sum, const uint8_t *sc, __m256 d, const int32_t *z) {
+WK_INLINE __m256 add_half6(__m256 a, const __m256i *sum, const uint8_t *sc, __m256 d,
+                           const int32_t *z) {
     for (int j = 0; j < 8; j++) {
         const __m256i i = _mm256_add_epi32(sum[j], v_zero_point(z + j, 32));
         a = _mm256_fmadd_ps(_mm256_cvtepi32_ps(i), _mm256_mul_ps(d, v_s8(sc + 16 * j)), a);
@@ -142,7 +137,7 @@ WK_INLINE rows block_q6(const uint8_t *p, const wk_act *x, int b) {
         const int32_t *z = x->z16 + 16 * b + 8 * half;
         __m256i lo[8], hi[8];
         for (int i = 0; i < 2; i++) {
-            fetch(p, (size_t)(1728 * half + 896 * i), 896); /* 14 lines of 53 */
+            v_ahead(p, (size_t)(1664 * half + 832 * i), half & i ? 896 : 832);
             sums6(lo + i, ql + 256 * i, qh + 256 * i, q + 16 * i);
             sums6(hi + i, ql + 256 * i + 32, qh + 256 * i + 32, q + 16 * i);
         }
@@ -160,30 +155,35 @@ WK_INLINE __m256i code3(__m256i v, const uint8_t *hmask, int n, int j) {
     return hmask ? _mm256_or_si256(low, v_bits_to(v_int(hmask), 4 * n + j, 2, 4)) : low;
 }
 
-/* Sum over 256 of sc * code for 8 rows; fetches bytes of what comes later. 4 lines hold the 16s k = 128 n + 16 i + {0, 32, 64, 96}. */
-WK_INLINE __m256i sum_whole(const uint8_t *qs, const uint8_t *hmask, const int16_t *sc, const int8_t *q,
-                            size_t from, size_t bytes) {
-    __m256i total = _mm256_setzero_si256();
-    for (int n = 0; n < 2; n++) {
-        for (int i = 0; i < 2; i++, from += bytes / 4) {
-            fetch(qs, from, bytes / 4);
-            __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
-                            _mm256_setzero_si256()};
-            for (int g = 4 * i; g < 4 * i + 4; g++) {
-                const __m256i v = v_int(qs + WK_LINE * (8 * n + g));
-                for (int j = 0; j < 4; j++) {
-                    const __m256i code = code3(v, hmask ? hmask + WK_LINE * g : NULL, n, j);
-                    const __m256i a = v_all4(q + 128 * n + 32 * j + 4 * g);
-                    s[j] = _mm256_add_epi16(s[j], _mm256_maddubs_epi16(code, a));
-                }
-            }
-            for (int j = 0; j < 4; j++) {
-                const __m256i by = twice(sc + 16 * (8 * n + 2 * j + i));
-                total = _mm256_add_epi32(total, _mm256_madd_epi16(s[j], by));
-            }
+/* The 4 lines of the 16s k = 128 n + 16 i + {0, 32, 64, 96}: sum of sc * code for 8 rows. n, i: constants. */
+WK_INLINE __m256i sum_lines(const uint8_t *qs, const uint8_t *hmask, const int16_t *sc,
+                            const int8_t *q, int n, int i) {
+    __m256i s[4], total = _mm256_setzero_si256();
+    for (int j = 0; j < 4; j++) s[j] = _mm256_setzero_si256();
+    for (int g = 4 * i; g < 4 * i + 4; g++) {
+        const __m256i v = v_int(qs + WK_LINE * (8 * n + g));
+        for (int j = 0; j < 4; j++) {
+            const __m256i code = code3(v, hmask ? hmask + WK_LINE * g : NULL, n, j);
+            const __m256i a = v_all4(q + 128 * n + 32 * j + 4 * g);
+            s[j] = _mm256_add_epi16(s[j], _mm256_maddubs_epi16(code, a));
         }
     }
+    for (int j = 0; j < 4; j++) {
+        const __m256i by = twice(sc + 16 * (8 * n + 2 * j + i));
+        total = _mm256_add_epi32(total, _mm256_madd_epi16(s[j], by));
+    }
     return total;
+}
+
+/* Sum over 256 of sc * code for 8 rows; fetches bytes of what comes later. */
+WK_INLINE __m256i sum_whole(const uint8_t *qs, const uint8_t *hmask, const int16_t *sc,
+                            const int8_t *q, size_t from, size_t bytes) {
+    v_ahead(qs, from, bytes / 2);
+    __m256i total = sum_lines(qs, hmask, sc, q, 0, 0);
+    total = _mm256_add_epi32(total, sum_lines(qs, hmask, sc, q, 0, 1));
+    v_ahead(qs, from + bytes / 2, bytes / 2);
+    total = _mm256_add_epi32(total, sum_lines(qs, hmask, sc, q, 1, 0));
+    return _mm256_add_epi32(total, sum_lines(qs, hmask, sc, q, 1, 1));
 }
 
 WK_INLINE rows block_q2(const uint8_t *p, const wk_act *x, int b) {
@@ -220,11 +220,11 @@ WK_INLINE rows block_q3(const uint8_t *p, const wk_act *x, int b) {
 WK_INLINE rows block_xs(const uint8_t *p, const wk_act *x, int b) {
     const __m256 d_lo = v_f16(p), d_hi = v_f16(p + 16);
     rows a = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-    fetch(p, 0, 128);
+    v_ahead(p, 0, 128);
     for (int j = 0; j < 8; j++) {
         const uint8_t *qs = p + 128 + 256 * j;
         const int8_t *q = x->q + 256 * b + 32 * j;
-        fetch(qs, 0, 256);
+        v_ahead(qs, 0, 256);
         const __m256 s_lo = _mm256_mul_ps(d_lo, scale_iq4_xs(p + 32, p + 64, j));
         const __m256 s_hi = _mm256_mul_ps(d_hi, scale_iq4_xs(p + 48, p + 72, j));
         a.lo = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum_table(qs, q)), s_lo, a.lo);
@@ -243,8 +243,8 @@ WK_INLINE rows block_value(int fmt, const uint8_t *p, const wk_act *x, int b) {
     return block_k4(p, x, b, fmt == WK_FMT_Q5_K);
 }
 
-WK_INLINE void gemv256(int fmt, size_t block, float *dst, const void *w, const wk_act *x, int n_panel,
-                       int k) {
+WK_INLINE void gemv256(int fmt, size_t block, float *dst, const void *w, const wk_act *x,
+                       int n_panel, int k) {
     const size_t panel = ((size_t)(k / 256) * block + 63) & ~(size_t)63;
     for (int n = 0; n < n_panel; n++) {
         const uint8_t *p = (const uint8_t *)w + (size_t)n * panel;

@@ -106,7 +106,8 @@ WK_INLINE __m256 row_fn8(row_fn f, __m256 a, __m256 b, __m256 c0, __m256 c1) {
 }
 
 /* dst = f(a, b; c0, c1); b is a again where f has one operand. The tail runs masked, on zeros. */
-WK_INLINE void row_map(row_fn f, float *dst, const float *a, const float *b, float c0, float c1, int n) {
+WK_INLINE void row_map(row_fn f, float *dst, const float *a, const float *b, float c0, float c1,
+                       int n) {
     const __m256 k0 = _mm256_set1_ps(c0), k1 = _mm256_set1_ps(c1);
     int i = 0;
     for (; i + 8 <= n; i += 8) {

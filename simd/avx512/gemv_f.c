@@ -1,6 +1,6 @@
 /* gemv_f.c: kind F, one token. The chunks follow each other in memory order, one chain of 64 at a time: the
- * next chunk's chain starts from +0, so out-of-order execution overlaps it. Four chunks in flight were slower,
- * 0.40 of the read bandwidth instead of what one ascending stream gets. */
+ * next chunk's chain starts from +0, so out-of-order execution overlaps it. Four chunks in flight
+ * (four streams 2 KB apart) reached 0.40 of the read bandwidth on Zen 4, one ascending stream 0.93. */
 #include "simd/avx512/avx512.h"
 #include "simd/avx512/vec512.h"
 

@@ -30,7 +30,8 @@ WK_INLINE __m512i wk_or_and(__m512i a, __m512i b, int mask) {
 /* v shifted left by n (right when n < 0); bits that cross a byte are masked by the caller. */
 WK_INLINE __m512i wk_shift(__m512i v, const int n) {
     if (n == 0) return v;
-    return n > 0 ? _mm512_slli_epi16(v, (unsigned)(n & 15)) : _mm512_srli_epi16(v, (unsigned)(-n & 15));
+    return n > 0 ? _mm512_slli_epi16(v, (unsigned)(n & 15))
+                 : _mm512_srli_epi16(v, (unsigned)(-n & 15));
 }
 
 /* IQ4 table + 128 (ggml's kvalues_iq4nl), and its lookup by nibbles. */

@@ -18,17 +18,22 @@ static wk_str file_text(const wk_map_file *m) { return (wk_str){(const char *)m-
 
 /* The nine contexts, as the oracle has them. */
 #define TOOLS                                                                                      \
-    "[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"description\":\"Get weather \\u00e9 <x>\"," \
-    "\"parameters\":{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\",\"description\":\"City\"}," \
-    "\"days\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":1.0,\"default\":3},\"unit\":{\"type\":\"string\","   \
+    "[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"description\":\"Get "        \
+    "weather \\u00e9 <x>\","                                                                       \
+    "\"parameters\":{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\","           \
+    "\"description\":\"City\"},"                                                                   \
+    "\"days\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":1.0,\"default\":3},\"unit\":{"       \
+    "\"type\":\"string\","                                                                         \
     "\"enum\":[\"C\",\"F\"]}},\"required\":[\"city\"]}}}]"
 #define USER "{\"role\":\"user\",\"content\":\"Hi <|im_end|> \\u4f60\\u597d\"}"
 #define ASSISTANT "{\"role\":\"assistant\",\"content\":\"Hello.\"}"
 #define SYSTEM "{\"role\":\"system\",\"content\":\"Be terse.\"}"
 #define RESULT                                                                                     \
-    "{\"role\":\"tool\",\"tool_call_id\":\"call00001\",\"name\":\"get_weather\",\"content\":\"{\\\"t\\\": 3.0}\"}"
+    "{\"role\":\"tool\",\"tool_call_id\":\"call00001\",\"name\":\"get_weather\",\"content\":\"{"   \
+    "\\\"t\\\": 3.0}\"}"
 #define CALL(arguments)                                                                            \
-    "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"id\":\"call00001\",\"type\":\"function\","        \
+    "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"id\":\"call00001\",\"type\":"     \
+    "\"function\","                                                                                \
     "\"function\":{\"name\":\"get_weather\",\"arguments\":" arguments "}}]}"
 #define COMMON "\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"add_generation_prompt\":true"
 
@@ -39,13 +44,17 @@ static const struct {
     {"sys", "{\"messages\":[" SYSTEM "," USER "]," COMMON "}"},
     {"multi", "{\"messages\":[" SYSTEM "," USER "," ASSISTANT "," USER "]," COMMON "}"},
     {"tools", "{\"messages\":[" SYSTEM "," USER "],\"tools\":" TOOLS "," COMMON "}"},
-    {"toolcall_obj", "{\"messages\":[" SYSTEM "," USER "," CALL("{\"city\":\"Rome\",\"days\":2}") "," RESULT
-                     "],\"tools\":" TOOLS "," COMMON "}"},
-    {"toolcall_str", "{\"messages\":[" SYSTEM "," USER "," CALL("\"{\\\"city\\\": \\\"Rome\\\"}\"") "," RESULT
-                     "],\"tools\":" TOOLS "," COMMON "}"},
-    {"parts", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\","
+    {"toolcall_obj",
+     "{\"messages\":[" SYSTEM "," USER
+     "," CALL("{\"city\":\"Rome\",\"days\":2}") "," RESULT "],\"tools\":" TOOLS "," COMMON "}"},
+    {"toolcall_str",
+     "{\"messages\":[" SYSTEM "," USER
+     "," CALL("\"{\\\"city\\\": \\\"Rome\\\"}\"") "," RESULT "],\"tools\":" TOOLS "," COMMON "}"},
+    {"parts", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{"
+              "\"type\":\"text\","
               "\"text\":\"b\"}]}]," COMMON "}"},
-    {"think", "{\"messages\":[" USER ",{\"role\":\"assistant\",\"content\":\"x\",\"reasoning_content\":\"r\"}," USER
+    {"think", "{\"messages\":[" USER
+              ",{\"role\":\"assistant\",\"content\":\"x\",\"reasoning_content\":\"r\"}," USER
               "],\"enable_thinking\":true,\"reasoning_effort\":\"low\"," COMMON "}"},
     {"nothink", "{\"messages\":[" USER "],\"enable_thinking\":false," COMMON "}"},
 };
@@ -79,7 +88,9 @@ static bool agrees(const wk_json *row, const wk_jinja *j, const wk_json *ctx, wk
         ok = wk_str_eq(wk_buf_str(&out.text), text) && runs_cover(&out);
         size_t i = 0;
         while (i < text.n && i < out.text.n && text.p[i] == out.text.p[i]) i++;
-        if (!ok) (void)wk_fail(err, WICK_E_TEMPLATE, "the texts differ at byte %zu: '%.40s'", i, out.text.p + i);
+        if (!ok)
+            (void)wk_fail(err, WICK_E_TEMPLATE, "the texts differ at byte %zu: '%.40s'", i,
+                          out.text.p + i);
     }
     wk_jinja_out_fini(&out);
     return ok;
@@ -91,10 +102,12 @@ static bool check_row(const wk_json *row, const char *folder) {
     wk_map_file src = {0};
     wk_jinja *j = NULL;
     wk_json_doc *ctx = NULL;
-    const wk_str name = wk_json_str(wk_json_get(row, "template")), context = wk_json_str(wk_json_get(row, "context"));
+    const wk_str name = wk_json_str(wk_json_get(row, "template")),
+                 context = wk_json_str(wk_json_get(row, "context"));
     const char *json = context_json(context);
     (void)snprintf(path, sizeof(path), "%s/%.*s.jinja", folder, (int)name.n, name.p);
-    bool ok = json && !wk_os_map(&src, path, &err) && !wk_json_parse(&ctx, wk_cstr(json), 64, 100000, &err) &&
+    bool ok = json && !wk_os_map(&src, path, &err) &&
+              !wk_json_parse(&ctx, wk_cstr(json), 64, 100000, &err) &&
               !wk_jinja_parse(&j, file_text(&src), &err) && agrees(row, j, wk_json_root(ctx), &err);
     if (!ok) printf("%.*s %.*s: %s\n", (int)name.n, name.p, (int)context.n, context.p, err.message);
     wk_jinja_free(j);
@@ -117,8 +130,10 @@ int main(void) {
         const char *end = memchr(rest.p, '\n', rest.n);
         const size_t len = end ? (size_t)(end - rest.p) : rest.n;
         wk_json_doc *row = NULL;
-        if (wk_json_parse(&row, (wk_str){rest.p, len}, 64, 100000, &err)) printf("row %zu: %s\n", n, err.message);
-        else n_good += check_row(wk_json_root(row), folder);
+        if (wk_json_parse(&row, (wk_str){rest.p, len}, 64, 100000, &err))
+            printf("row %zu: %s\n", n, err.message);
+        else
+            n_good += check_row(wk_json_root(row), folder);
         wk_json_free(row);
         n++;
         rest = (wk_str){rest.p + len + (end != NULL), rest.n - len - (end != NULL)};

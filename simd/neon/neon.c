@@ -1,0 +1,24 @@
+/* neon.c: fills the table with the NEON level: what every 64-bit Arm has, without dot instructions. */
+#include "simd/neon/neon.h"
+
+void wk_kernels_neon(wk_kernels *k) {
+    k->level = "neon";
+#define WK_GEMV(fmt, fn) k->gemv[WK_FMT_##fmt] = fn;
+#define WK_EXPAND(fmt, fn) k->expand[WK_FMT_##fmt] = fn;
+#define WK_GEMM(kind, n_row, n_col, piece, fn)                                                     \
+    k->gemm[WK_KIND_##kind] = (wk_gemm){.rows = n_row, .cols = n_col, .kc = piece, .tile = fn};
+#define WK_QUANT(x_kind, fn) k->quant[WK_X_##x_kind] = fn;
+#define WK_ROPE(order, fn) k->rope[WK_ROPE_##order] = fn;
+#define WK_GLU(act, fn) k->glu[WK_FN_##act] = fn;
+#define WK_KV_CAST(type, fn) k->kv_cast[WK_KV_##type] = fn;
+#define WK_FIELD(field, fn) k->field = fn;
+#include "simd/neon/neon.def"
+#undef WK_GEMV
+#undef WK_EXPAND
+#undef WK_GEMM
+#undef WK_QUANT
+#undef WK_ROPE
+#undef WK_GLU
+#undef WK_KV_CAST
+#undef WK_FIELD
+}
