@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/app/env.h"
 #include "engine/base/err.h"
 #include "engine/base/os.h"
 
@@ -84,29 +85,85 @@ void wk_say(bool quiet, const char *fmt, ...) {
     if (n > 0) (void)write_all(STDERR_FILENO, line, n < (int)sizeof(line) ? (size_t)n : sizeof(line) - 1);
 }
 
-void wk_progress_init(wk_progress *p, bool quiet) {
-    *p = (wk_progress){.quiet = quiet, .tty = isatty(STDERR_FILENO) == 1, .last = 0};
+const char *wk_status_word(wick_status s, char out[32]) {
+    const char *name = "unknown";
+    switch (s) {
+#define X(status, value, exit_code, text)                                                                              \
+    case WICK_##status:                                                                                                \
+        name = #status;                                                                                                \
+        break;
+        WICK_STATUS_MAP(X)
+#undef X
+    default:
+        break;
+    }
+    if (name[0] == 'E' && name[1] == '_') name += 2;
+    size_t n = 0;
+    for (; name[n] && n < 31; n++) out[n] = (char)(name[n] >= 'A' && name[n] <= 'Z' ? name[n] + 32 : name[n]);
+    out[n] = 0;
+    return out;
 }
 
-void wk_progress_show(wk_progress *p, const char *what, double done, double total, const char *unit) {
-    const double now = (double)wk_os_now_ns() * 1e-9, share = total > 0 ? done / total : 1;
-    if (p->quiet) return;
+/* ---- progress ------------------------------------------------------------------------------------ */
+
+enum { BAR = 20 };
+static const double first_after = 0.15, redraw_after = 0.1; /* seconds */
+
+void wk_progress_init(wk_progress *p, bool quiet, bool color) {
+    *p = (wk_progress){.quiet = quiet, .tty = wk_env_screen(STDERR_FILENO), .color = color};
+}
+
+/* Twenty cells: cached, done, to do. The shades differ without colour too. */
+static void put_bar(char *out, const wk_progress *p, double cached, double done) {
+    static const char *const cell[] = {"\u2592", "\u2588", "\u2591"};
+    const int n_cached = (int)(cached * BAR), n_done = (int)(done * BAR);
+    *out = 0;
+    if (p->color && n_cached) strcat(out, "\033[36m");
+    for (int i = 0; i < BAR; i++) {
+        if (p->color && n_cached && i == n_cached) strcat(out, "\033[0m");
+        strcat(out, cell[i < n_cached ? 0 : i < n_done ? 1 : 2]);
+    }
+    if (p->color && n_cached == BAR) strcat(out, "\033[0m");
+}
+
+static void draw(wk_progress *p, const char *what, double done, double cached, double total, const char *unit,
+                 double seconds) {
+    char bar[BAR * 3 + 16], left[32] = "";
+    const double rate = seconds > 0 ? (done - cached) / seconds : 0;
+    if (rate > 0 && seconds > 0.5) (void)snprintf(left, sizeof(left), " · %.0f s left", (total - done) / rate);
     if (p->tty) {
-        if (now - p->last < 0.1 && share < 1) return;
-        wk_say(false, "\r\033[K%s %3.0f %%  (%.0f of %.0f %s)", what, share * 100, done, total, unit);
+        put_bar(bar, p, total > 0 ? cached / total : 0, total > 0 ? done / total : 1);
+        wk_say(false, "\r\033[K%s %s %.0f/%.0f %s · %.0f %s/s%s", what, bar, done, total, unit, rate, unit, left);
         p->drawn = true;
+    } else if (cached > 0) {
+        wk_say(false, "%s %d %% (%.0f of %.0f %s, %.0f cached)\n", what, p->tenth * 10, done, total, unit, cached);
+    } else {
+        wk_say(false, "%s %d %% (%.0f of %.0f %s)\n", what, p->tenth * 10, done, total, unit);
+    }
+}
+
+bool wk_progress_show(wk_progress *p, const char *what, double done, double cached, double total, const char *unit) {
+    const double now = (double)wk_os_now_ns() * 1e-9, share = total > 0 ? done / total : 1;
+    if (p->begun <= 0) {
+        p->begun = now;
+        p->last = now + first_after - redraw_after;
+        if (share >= 1) p->tenth = 10; /* over before it began: not worth a line */
+    }
+    if (p->tty) {
+        if (now - p->last < redraw_after) return false;
     } else {
         const int tenth = (int)(share * 10);
-        if (tenth <= p->tenth) return;
+        if (tenth <= p->tenth) return false;
         p->tenth = tenth;
-        wk_say(false, "%s %d %%\n", what, tenth * 10);
     }
     p->last = now;
+    if (!p->quiet) draw(p, what, done, cached, total, unit, now - p->begun);
+    return true;
 }
 
 void wk_progress_clear(wk_progress *p) {
     if (p->drawn) wk_say(false, "\r\033[K");
     p->drawn = false;
     p->tenth = 0;
-    p->last = 0;
+    p->begun = p->last = 0;
 }

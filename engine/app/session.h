@@ -2,35 +2,50 @@
 #ifndef WK_SESSION_H
 #define WK_SESSION_H
 
+#include <pthread.h>
+
 #include "engine/app/args.h"
+#include "engine/app/emit.h"
 #include "engine/app/out.h"
 #include "engine/base/buf.h"
 
 typedef struct wk_session {
     const wk_args *args;
+    wk_emit *emit;
     wick_model *model;
     wick_engine *engine;
     bool quiet, color;
+    pthread_mutex_t lock; /* progress, emit: the library logs and reports from its own thread too */
     wk_progress progress;
     wick_stats stats;
 } wk_session;
 
-/* Says the first line on stderr (model, context, threads and why, level). */
-wick_status wk_session_open(wk_session *s, const wk_args *a, wick_error *err);
-void wk_session_close(wk_session *s);
+typedef struct wk_answer {
+    wk_buf text;
+    wick_result result;
+    bool interrupted; /* by SIGINT; what was said is kept */
+} wk_answer;
 
-/* Streams one answer to out; answer (may be NULL) gets its text. SIGINT ends the answer: *interrupted, and the text so
- * far stays. */
-wick_status wk_session_answer(wk_session *s, const wick_request_options *o, wk_out *out, wk_buf *answer, wick_result *result,
-                              bool *interrupted, wick_error *err);
+/* Also takes the signals (signals.h), and says the first line on stderr (model, context, threads and why, level). A
+ * failed open is closed by wk_session_close too. */
+wick_status wk_session_open(wk_session *s, const wk_args *a, wk_emit *emit, wick_error *err);
+void wk_session_close(wk_session *s);
+/* Another model in the place of this one; if it cannot be opened, the old one is opened again: WICK_OK in *back. */
+wick_status wk_session_switch(wk_session *s, char *path, const char *old_path, wick_status *back, wick_error *err);
+bool wk_session_has_template(const wick_model *m);
+
+/* One answer: text goes to stdout as it comes (or into events, or nowhere with --json), and into answer->text. */
+wick_status wk_session_answer(wk_session *s, const wick_request_options *o, wk_answer *answer, wick_error *err);
 /* The request options that the command line asks for. */
 wick_request_options wk_session_request(const wk_session *s);
-/* {"messages":[...],"add_generation_prompt":true} begins with the system message, if there is one. */
-void wk_messages_begin(wk_buf *b, const char *system);
-void wk_messages_add(wk_buf *b, const char *role, const char *text, size_t n);
-void wk_messages_end(wk_buf *b, wk_buf *request); /* request gets the closed JSON; b stays open */
 
-/* 38 prompt (0 cached) · 96 tok · 21.4 tok/s · first 0.31 s · ctx 308/8192 */
-void wk_session_footer(const wk_session *s, const wick_result *r);
+/* 38 prompt (0 cached) · 96 tok · 21.4 tok/s · first 0.31 s · ctx 308/8192, on a terminal or with -v */
+void wk_session_footer(wk_session *s, const wick_result *r);
+/* "stop", "length" ... */
+const char *wk_finish_word(int32_t finish);
+/* Tokens a second after the first one. */
+double wk_session_rate(const wick_result *r);
+/* The answer ends where the context ends. */
+bool wk_session_full(const wk_session *s, const wick_result *r);
 
 #endif

@@ -208,7 +208,8 @@ static int encode(const wk_chat *c, const wk_jinja_out *o, int32_t *out, size_t 
                           !o->run[i].user};
     const bool room = bos && cap > 0;
     if (room) out[0] = wk_tok_bos(c->tok);
-    const int rc = wk_tok_encode(c->tok, run, o->n_run, WK_TOK_SPECIAL, room ? out + 1 : out, cap - room, n);
+    const int rc =
+        wk_tok_encode(c->tok, run, o->n_run, WK_TOK_SPECIAL, room ? out + 1 : out, cap - room, n);
     wk_free(run);
     if (rc) return wk_fail(err, rc, "no memory for the prompt");
     *n += bos;

@@ -104,6 +104,7 @@ static bool index_item(wk_jvm *vm, wk_jv v, int64_t i, wk_jv *out) {
     if (!wk_j_length(vm, v, &n)) return false;
     if (i < 0) i += n;
     if (i < 0 || i >= n) return true;
+    if (v.tag == WK_J_STR && !wk_j_charge(vm, v.u.s->n * 2)) return false;
     if (v.tag == WK_J_STR) {
         if (!str_item(vm, v.u.s, i, out)) return false;
         out->kind = v.kind;
@@ -197,6 +198,7 @@ bool wk_j_part(wk_jvm *vm, wk_jv v, const wk_jv bound_at[3], wk_jv *out) {
     if (v.tag == WK_J_UNDEF) return wk_j_undefined(vm, v);
     if (!is_sequence(v)) return wk_j_fail(vm, "a %s cannot be sliced", wk_j_type(v));
     if (!wk_j_length(vm, v, &n) || !slice_span(vm, bound_at, n, &at)) return false;
+    if (v.tag == WK_J_STR && !wk_j_charge(vm, v.u.s->n * 2)) return false;
     if (v.tag == WK_J_STR) {
         if (!str_part(vm, v.u.s, &at, out)) return false;
         out->kind = v.kind;

@@ -150,7 +150,7 @@ ROW(row_split) {
     if (!want_int(vm, a[2], "split", -1, &max) || !wk_j_list(vm, WK_J_AS_LIST, out)) return false;
     const uint64_t limit = max < 0 ? UINT64_MAX : (uint64_t)max;
     if (!is_given(a[1]))
-        return wk_j_charge(vm, a[0].u.s->n) && split_space(vm, a[0].u.s, limit, *out);
+        return wk_j_charge_each(vm, a[0].u.s->n) && split_space(vm, a[0].u.s, limit, *out);
     return want_str(vm, a[1], "split") && split_on(vm, a[0].u.s, a[1].u.s, limit, *out);
 }
 
@@ -194,7 +194,7 @@ static size_t line_end(const wk_jstr *s, size_t i) {
 
 bool wk_j_lines(wk_jvm *vm, const wk_jstr *s, bool keep_ends, wk_jv *out) {
     size_t at = 0;
-    if (!wk_j_list(vm, WK_J_AS_LIST, out)) return false;
+    if (!wk_j_charge_each(vm, s->n) || !wk_j_list(vm, WK_J_AS_LIST, out)) return false;
     for (size_t i = 0; i < s->n;) {
         const size_t end = line_end(s, i);
         if (end && !add_part(vm, *out, s, at, keep_ends ? i + end : i)) return false;
@@ -229,6 +229,7 @@ ROW(row_join) {
 /* An empty `from` stands before every code point and at the end. */
 static bool replace_nothing(wk_jvm *vm, const wk_jstr *s, const wk_jstr *to, int64_t max,
                             wk_jpad *p) {
+    if (!wk_j_charge_each(vm, s->n)) return false;
     for (size_t i = 0; i < s->n;) {
         uint32_t cp = 0;
         const size_t len = cp_at(s, i, &cp);
@@ -285,7 +286,7 @@ bool wk_j_case(wk_jvm *vm, const wk_jstr *s, int how, wk_jv *out) {
     size_t n = 0, from = 0;
     bool first = true;
     wk_jpad *p = wk_j_pad(vm);
-    if (!p) return false;
+    if (!p || !wk_j_charge_each(vm, s->n)) return false;
     for (size_t i = 0; i < s->n;) {
         uint32_t cp = 0;
         const size_t len = cp_at(s, i, &cp);
@@ -404,7 +405,7 @@ static bool all_of(wk_jvm *vm, const wk_jstr *s, char class, wk_jv *out) {
                             : wk_cp_is_letter(cp) || wk_cp_is_number(cp);
     }
     *out = wk_j_bool(ok);
-    return wk_j_charge(vm, s->n);
+    return wk_j_charge_each(vm, s->n);
 }
 
 ROW(row_isspace) {

@@ -96,7 +96,7 @@ static bool put_number(wk_jvm *vm, wk_jpad *p, wk_jv v) {
         (void)snprintf(text, sizeof(text), "%lld", (long long)v.u.i);
     else
         text[wk_j_real_text(text, v.u.d)] = 0;
-    return wk_j_charge(vm, v.tag == WK_J_REAL ? 512 : 0) && put_c(vm, p, text);
+    return wk_j_charge(vm, v.tag == WK_J_REAL ? 1024 : 0) && put_c(vm, p, text);
 }
 
 /* ---- str and repr ------------------------------------------------------------------------------ */
@@ -136,6 +136,7 @@ static void json_escape(char out[16], uint32_t cp, bool ascii) {
 static bool put_escaped(wk_jvm *vm, wk_jpad *p, const wk_jstr *s, char how) {
     char escape[16];
     size_t kept = 0;
+    if (!(how == 'j' ? wk_j_charge(vm, s->n) : wk_j_charge_each(vm, s->n))) return false;
     for (size_t i = 0; i < s->n;) {
         uint32_t cp = 0;
         int len = wk_utf8_decode(s->p + i, s->n - i, &cp);
@@ -274,7 +275,7 @@ static bool json_real(writer *w, double d) {
     text[wk_j_real_text(text, d)] = 0;
     if (d != d) return put_c(w->vm, w->p, "NaN");
     if (d - d != d - d) return put_c(w->vm, w->p, d < 0 ? "-Infinity" : "Infinity");
-    return wk_j_charge(w->vm, 512) && put_c(w->vm, w->p, text);
+    return wk_j_charge(w->vm, 1024) && put_c(w->vm, w->p, text);
 }
 
 static bool json_scalar(writer *w, wk_jv v) {

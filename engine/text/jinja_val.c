@@ -65,6 +65,8 @@ bool wk_j_charge(wk_jvm *vm, size_t bytes) {
     return wk_j_fail(vm, "it takes more than %llu steps", (unsigned long long)vm->budget->steps);
 }
 
+bool wk_j_charge_each(wk_jvm *vm, size_t bytes) { return wk_j_charge(vm, bytes * 16); }
+
 bool wk_j_enter(wk_jvm *vm) {
     if (++vm->nest <= WK_J_NEST) return true;
     return wk_j_fail(vm, "a value is nested deeper than %d", WK_J_NEST);

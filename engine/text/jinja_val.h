@@ -277,6 +277,8 @@ bool wk_j_fail(wk_jvm *vm, const char *fmt, ...)
 void *wk_j_get(wk_jvm *vm, size_t n); /* NULL: failed and said */
 void *wk_j_get_n(wk_jvm *vm, size_t n, size_t size);
 bool wk_j_charge(wk_jvm *vm, size_t bytes); /* steps for work over so many bytes */
+/* The same for work that looks at each code point. */
+bool wk_j_charge_each(wk_jvm *vm, size_t bytes);
 bool wk_j_enter(wk_jvm *vm); /* one level of nested values more; wk_j_leave takes it back */
 void wk_j_leave(wk_jvm *vm);
 const char *wk_j_type(wk_jv v); /* for messages */

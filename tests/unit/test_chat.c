@@ -423,6 +423,24 @@ static void smollm2(void **state) {
     wk_store_close(s);
 }
 
+/* A model file that carries no template. */
+static void gemma3(void **state) {
+    const char *path = getenv("WICK_GEMMA3");
+    wk_store *s = NULL;
+    wk_tok *t = NULL;
+    wk_chat *c = NULL;
+    wk_err err = {0};
+    (void)state;
+    if (!path) skip();
+    if (wk_store_open(&s, path, &err) || wk_tok_open(&t, s, &err) || wk_chat_open(&c, s, t, &err))
+        fail_msg("%s", err.message);
+    assert_false(wk_chat_usable(c, &err));
+    assert_non_null(strstr(err.message, "has no chat template; use run --raw"));
+    wk_chat_close(c);
+    wk_tok_close(t);
+    wk_store_close(s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(typed_tokens_stay_text),
@@ -436,6 +454,7 @@ int main(void) {
         cmocka_unit_test(template_errors_are_passed_on),
         cmocka_unit_test(opening_is_bounded),
         cmocka_unit_test(smollm2),
+        cmocka_unit_test(gemma3),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
