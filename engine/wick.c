@@ -15,6 +15,7 @@
 #include "engine/text/chat.h"
 #include "engine/text/tok.h"
 #include "engine/wick_model.h"
+#include "engine/wick_x.h"
 #include "simd/format.h"
 #include "simd/level.h"
 
@@ -595,25 +596,44 @@ wick_status wick_generate(wick_engine *e, const wick_request_options *o, int (*o
     return rc;
 }
 
-wick_status wick_score(wick_engine *e, const wick_token *t, size_t n, float *logprobs, wick_error *err) {
-    if (!e || !t || !logprobs) return wk_fail(err, WICK_E_ARG, "score: engine, tokens and logprobs must be given");
-    WK_TRY(check_prompt(e, t, n, 0, err));
-    wk_request *r = NULL;
-    WK_TRY(wk_request_new(&r, e->model->tok, t, (int32_t)n, (int32_t)n, NULL, 0, err));
+/* Runs a scoring request to its end. */
+static wick_status run_score(wick_engine *e, wk_request *r, wick_error *err) {
     wick_request q = {.r = r};
-    r->score = wk_new_n(float, n + 1);
-    int rc = r->score ? wk_engine_submit(e->e, r, err) : wk_fail(err, WICK_E_NOMEM, "no memory to score %zu tokens", n);
-    r->engine = e->e;
     wick_event ev = WICK_EVENT_INIT;
+    r->engine = e->e;
+    int rc = wk_engine_submit(e->e, r, err);
     while (!rc && (rc = wick_next(&q, -1, &ev)) == WICK_OK && ev.type != WICK_EV_DONE && ev.type != WICK_EV_ERROR) {
     }
     if (!rc && ev.type == WICK_EV_ERROR) {
         if (err) *err = ev.error;
         rc = ev.error.code;
     }
-    if (!rc) memcpy(logprobs, r->score, n * sizeof(float));
+    return rc;
+}
+
+static wick_status score(wick_engine *e, const wick_token *t, size_t n, float *logprobs,
+                         void (*on_row)(void *, int32_t, const float *, int32_t), void *ud, wick_error *err) {
+    wk_request *r = NULL;
+    WK_TRY(check_prompt(e, t, n, 0, err));
+    WK_TRY(wk_request_new(&r, e->model->tok, t, (int32_t)n, (int32_t)n, NULL, 0, err));
+    r->score = wk_new_n(float, n + 1);
+    r->on_row = on_row;
+    r->on_row_ud = ud;
+    const int rc = r->score ? run_score(e, r, err) : wk_fail(err, WICK_E_NOMEM, "no memory to score %zu tokens", n);
+    if (!rc && logprobs) memcpy(logprobs, r->score, n * sizeof(float));
     wk_request_drop(r);
     return rc;
+}
+
+wick_status wick_score(wick_engine *e, const wick_token *t, size_t n, float *logprobs, wick_error *err) {
+    if (!e || !t || !logprobs) return wk_fail(err, WICK_E_ARG, "score: engine, tokens and logprobs must be given");
+    return score(e, t, n, logprobs, NULL, NULL, err);
+}
+
+wick_status wick_x_logits(wick_engine *e, const wick_token *t, size_t n,
+                          void (*on_row)(void *ud, int32_t pos, const float *logits, int32_t n_vocab), void *ud, wick_error *err) {
+    if (!e || !t || !on_row) return wk_fail(err, WICK_E_ARG, "logits: engine, tokens and on_row must be given");
+    return score(e, t, n, NULL, on_row, ud, err);
 }
 
 wick_status wick_embed(wick_engine *e, const char *const *texts, const size_t *lens, size_t n, float *out, size_t dim,

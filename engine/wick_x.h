@@ -17,6 +17,10 @@ WICK_API wick_status wick_x_tensor(const wick_model *m, size_t i, const char **n
                                    uint64_t ne[4], int *n_dim, uint64_t *bytes);
 /* One token's bytes, control tokens as their text. *control: it is one. */
 WICK_API wick_status wick_x_piece(const wick_model *m, wick_token id, char *buf, size_t cap, size_t *len, int *control);
+/* Logits of every position of t, in order: on_row is called on the engine's thread, logits live for the call. */
+WICK_API wick_status wick_x_logits(wick_engine *e, const wick_token *t, size_t n,
+                                   void (*on_row)(void *ud, int32_t pos, const float *logits, int32_t n_vocab), void *ud,
+                                   wick_error *err);
 /* What this process may use; levels: the CPU levels that run here, comma separated. */
 WICK_API wick_status wick_x_machine(int *n_core, int *n_affinity, double *quota, int *n_thread, char *levels, size_t cap);
 

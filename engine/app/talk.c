@@ -59,7 +59,7 @@ wk_str wk_talk_at(const wk_talk *t, size_t i, wk_talk_role *role) {
 
 void wk_talk_add(wk_talk *t, wk_talk_role role, wk_str text) {
     const wk_talk_row r = {role, t->text.n, text.n};
-    (void)wk_buf_add(&t->text, text.n ? text.p : "", text.n);
+    if (!wk_buf_add(&t->text, text.n ? text.p : "", text.n)) return; /* stays in text.failed */
     (void)wk_buf_add(&t->rows, &r, sizeof(r));
 }
 
@@ -182,13 +182,13 @@ static int read_talk(wk_talk *t, const char *path, wk_err *err) {
     wk_buf text;
     wk_buf_init(&text, 0);
     int rc = wk_talk_read_file(&text, path, FILE_MAX, err);
-    if (!rc && (rc = wk_json_parse(&doc, wk_buf_str(&text), DEPTH_MAX, VALUES_MAX, err)) == WICK_OK) {
-        const wk_json *root = wk_json_root(doc);
-        const bool bare = wk_json_type(root) == WK_JSON_ARRAY;
-        rc = take_messages(t, bare ? root : wk_json_type(root) == WK_JSON_OBJECT ? wk_json_get(root, "messages") : NULL,
-                           err);
+    if (!rc) {
+        rc = wk_json_parse(&doc, wk_buf_str(&text), DEPTH_MAX, VALUES_MAX, err);
+        const wk_json *root = rc ? NULL : wk_json_root(doc);
+        if (!rc && wk_json_type(root) == WK_JSON_OBJECT) root = wk_json_get(root, "messages");
+        if (!rc) rc = take_messages(t, root, err);
+        if (rc) rc = wk_fail_at(err, "%s", wk_show(wk_cstr(path)).text);
     }
-    if (rc && doc) rc = wk_fail_at(err, "%s", wk_show(wk_cstr(path)).text);
     wk_json_free(doc);
     wk_buf_fini(&text);
     return rc;

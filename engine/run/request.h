@@ -43,6 +43,8 @@ typedef struct wk_request {
     int32_t *bias_token; /* owner of the sampling's bias */
     float *bias_value;
     float *score; /* not NULL: no generation, log-probabilities of the prompt are written here */
+    void (*on_row)(void *ud, int32_t pos, const float *logits, int32_t n); /* scoring: every row, on the engine thread */
+    void *on_row_ud;
 
     /* engine thread */
     int32_t *tok;      /* [n_prompt + max_tokens] */

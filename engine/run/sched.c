@@ -232,6 +232,7 @@ static int32_t index_of(const wk_sched *s, const wk_request *r) {
 }
 
 static void score_row(wk_sched *s, wk_request *r, int32_t pos, const float *logits) {
+    if (r->on_row) r->on_row(r->on_row_ud, pos, logits, s->plan->n_vocab);
     if (pos + 1 < r->n_prompt) r->score[pos + 1] = (float)wk_log_prob(s->sampler, logits, r->tok[pos + 1]);
 }
 

@@ -56,16 +56,21 @@ typedef struct trial {
     wk_jinja_out out;
 } trial;
 
-static void run_trial(const wk_chat *c, int which, trial *t) {
-    wk_jinja_budget budget = {TRIAL_STEPS, (size_t)1 << 20, (size_t)16 << 20, 100, 0};
+/* A template may fail here; memory may not, or the traits would be wrong. */
+static int run_trial(const wk_chat *c, int which, trial *t, wk_err *err) {
+    const wk_jinja_budget budget = {TRIAL_STEPS, (size_t)1 << 20, (size_t)16 << 20, 100, 0};
     wk_buf text;
-    wk_err ignored;
+    wk_err why = {0};
+    int rc = WICK_E_NOMEM;
     wk_buf_init(&text, 0);
     wk_chat_common(&text, bos_text(c), eos_text(c));
     (void)wk_buf_adds(&text, trial_body[which]); /* seen below */
     (void)wk_buf_adds(&text, ",\"add_generation_prompt\":true}");
-    t->ok = !text.failed && render(c, wk_buf_str(&text), &budget, &t->out, &ignored) == WICK_OK;
+    if (!text.failed) rc = render(c, wk_buf_str(&text), &budget, &t->out, &why);
+    t->ok = rc == WICK_OK;
     wk_buf_fini(&text);
+    if (rc != WICK_E_NOMEM) return WICK_OK;
+    return wk_fail(err, rc, "no memory to try the chat template");
 }
 
 static const char *find(const trial *t, const char *word) {
@@ -108,20 +113,27 @@ static bool knows_developer(const wk_chat *c, const trial *t) {
            find(&t[TRIAL_DEVELOPER], "wicksystem");
 }
 
-static void run_trials(wk_chat *c) {
-    trial t[TRIAL_COUNT];
-    for (int i = 0; i < TRIAL_COUNT; i++) run_trial(c, i, &t[i]);
-    c->traits = find_traits(t);
-    if (knows_developer(c, t)) c->traits |= WK_CHAT_DEVELOPER;
-    for (int i = 0; i < TRIAL_COUNT; i++) wk_jinja_out_fini(&t[i].out);
+static void say_traits(const wk_chat *c, const trial *t) {
     if (!t[TRIAL_BASE].ok && !t[TRIAL_FUNCTIONS].ok)
         wk_log(WK_LOG_WARN, "the chat template cannot render one plain user message");
     if (c->traits & WK_CHAT_MERGE_SYSTEM)
         wk_log(WK_LOG_INFO,
-               "the chat template has no system role: its text goes before the first user's");
+               "the chat template has no system role: its text goes before the user's");
     if (c->traits & WK_CHAT_INJECT_TOOLS)
-        wk_log(WK_LOG_INFO,
-               "the chat template ignores tools: they are described in the system text");
+        wk_log(WK_LOG_INFO, "the chat template ignores tools: the system text describes them");
+}
+
+static int run_trials(wk_chat *c, wk_err *err) {
+    trial t[TRIAL_COUNT] = {0};
+    int rc = WICK_OK;
+    for (int i = 0; !rc && i < TRIAL_COUNT; i++) rc = run_trial(c, i, &t[i], err);
+    if (!rc) {
+        c->traits = find_traits(t);
+        if (knows_developer(c, t)) c->traits |= WK_CHAT_DEVELOPER;
+        say_traits(c, t);
+    }
+    for (int i = 0; i < TRIAL_COUNT; i++) wk_jinja_out_fini(&t[i].out);
+    return rc;
 }
 
 /* ---- open -------------------------------------------------------------------------------------- */
@@ -145,29 +157,28 @@ static int take_source(wk_chat *c, const wk_store *s, wk_err *err) {
     return WICK_OK;
 }
 
+/* A template that does not parse is kept as a sentence; only memory makes this fail. */
+static int take_template(wk_chat *c, wk_err *err) {
+    if (!c->source) return WICK_OK;
+    const int rc = wk_jinja_parse(&c->template, wk_chat_source(c), &c->why);
+    if (rc == WICK_E_NOMEM) return wk_fail(err, rc, "no memory to read the chat template");
+    if (!rc) return run_trials(c, err);
+    wk_log(WK_LOG_WARN, "chat is not possible: %s", c->why.message);
+    return WICK_OK;
+}
+
 int wk_chat_open(wk_chat **out, const wk_store *s, const wk_tok *tok, wk_err *err) {
     int rc;
     *out = NULL;
     wk_chat *c = wk_new(wk_chat);
     if (!c) return wk_fail(err, WICK_E_NOMEM, "no memory for the chat template");
     c->tok = tok;
-    if ((rc = take_source(c, s, err))) goto out;
-    if (c->source) {
-        rc = wk_jinja_parse(&c->template, wk_chat_source(c), &c->why);
-        if (rc == WICK_E_NOMEM) {
-            if (err) *err = c->why;
-            goto out;
-        }
-        if (rc)
-            wk_log(WK_LOG_WARN, "chat is not possible: %s", c->why.message);
-        else
-            run_trials(c);
+    if ((rc = take_source(c, s, err)) || (rc = take_template(c, err))) {
+        wk_chat_close(c);
+        return rc;
     }
     *out = c;
     return WICK_OK;
-out:
-    wk_chat_close(c);
-    return rc;
 }
 
 void wk_chat_close(wk_chat *c) {

@@ -1,4 +1,4 @@
-/* jinja.h: the Jinja subset of chat templates (SERVER 13): lexer, tree, interpreter, budgets. Strings carry
+/* jinja.h: the Jinja subset of chat templates (SERVER 13): lexer, flat code, machine, budgets. Strings carry
  * runs {template, user} through every operation, so that user text can be told from template text. */
 #ifndef WK_JINJA_H
 #define WK_JINJA_H

@@ -53,9 +53,10 @@ WK_INLINE __m256i v_mask(int n) {
 WK_INLINE void v_fetch(const void *p, size_t at) {
     _mm_prefetch((const char *)((uintptr_t)p + at), _MM_HINT_T0);
 }
-/* Fetches lines to L2, as far ahead as WK_AHEAD. Call it with ascending addresses. Measured in DRAM, one
- * thread, GB/s of a read loop's 27: Q4_0 26 (L1, 4 KB ahead), 30 (L1, 8 KB), 36 (L2, 16 KB); Q6_K 11, 12,
- * 29, for L1 has too few outstanding misses and the block's three streams confuse the hardware. */
+/* Fetches lines to L2, as far ahead as WK_AHEAD. Call it with ascending addresses. Measured over 96 MB,
+ * one thread on a loaded machine, GB/s, first with 4 KB ahead to L1, then as it is: Q4_0 25, 26; Q4_K 23,
+ * 30; Q5_K 22, 27; Q6_K 11, 29 (and a plain read loop 28). L1 has few outstanding misses, and the three
+ * streams inside a Q6_K block do not train the hardware's own prefetch: 10 without any of this. */
 enum { WK_AHEAD = 16384 };
 WK_INLINE void v_ahead(const void *p, size_t from, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) {

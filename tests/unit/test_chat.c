@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/arena.h"
 #include "engine/text/chat.h"
 #include "tests/unit/tok_fixture.h"
 
@@ -396,6 +397,28 @@ static void opening_is_bounded(void **state) {
     model_free(m);
 }
 
+/* Every allocation of open and render fails once: the code says so, nothing leaks. */
+static void no_memory_anywhere(void **state) {
+    static const char request[] = "{" TOOLS ",\"messages\":[" CALLS("{\"q\":1}") "]}";
+    model *m = model_new(EACH("[{{ m.role }}:{{ m.content }}]"), true);
+    int32_t id[IDS_MAX];
+    size_t n;
+    (void)state;
+    for (uint64_t k = 1, done = 0; !done; k++) {
+        wk_chat *c = NULL;
+        wk_err err = {0};
+        wk_alloc_fail_at(k, false);
+        int rc = wk_chat_open(&c, m->store, m->tok, &err);
+        if (!rc) rc = wk_chat_render(c, wk_cstr(request), NULL, id, IDS_MAX, &n, &err);
+        wk_alloc_fail_at(0, false);
+        wk_chat_close(c);
+        done = rc == WICK_OK;
+        if (!done && rc != WICK_E_NOMEM) fail_msg("allocation %d: %d %s", (int)k, rc, err.message);
+        assert_true(k < 20000);
+    }
+    model_free(m);
+}
+
 /* ---- a real model ------------------------------------------------------------------------------ */
 
 static void smollm2(void **state) {
@@ -453,6 +476,7 @@ int main(void) {
         cmocka_unit_test(wrong_requests),
         cmocka_unit_test(template_errors_are_passed_on),
         cmocka_unit_test(opening_is_bounded),
+        cmocka_unit_test(no_memory_anywhere),
         cmocka_unit_test(smollm2),
         cmocka_unit_test(gemma3),
     };
