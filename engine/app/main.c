@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/app/cmd.h"
+#include "engine/app/emit.h"
 #include "engine/app/out.h"
 #include "engine/base/err.h"
 #include "engine/base/str.h"
@@ -19,7 +20,7 @@ static const struct {
 
 static int flush_help(void) {
     wick_error err = {0};
-    if (fflush(stdout) == 0) return 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
     (void)wk_fail(&err, WICK_E_IO, "the output could not be written");
     return wk_report(&err);
 }
@@ -33,6 +34,10 @@ static int unknown_command(const char *name) {
 }
 
 static int help_of(int argc, char **argv) {
+    if (argc > 2 && strcmp(argv[2], "--man") == 0) {
+        wk_args_man();
+        return flush_help();
+    }
     const unsigned cmd = argc > 2 ? wk_args_command(argv[2]) : 0;
     if (argc > 2 && !cmd) return unknown_command(argv[2]);
     if (cmd)
@@ -42,27 +47,62 @@ static int help_of(int argc, char **argv) {
     return flush_help();
 }
 
-int main(int argc, char **argv) {
+static int completion(int argc, char **argv) {
+    wick_error err = {0};
+    if (argc == 3 && wk_args_completion(argv[2])) return flush_help();
+    (void)wk_fail(&err, WICK_E_ARG, "completion wants one of bash, zsh, fish, found \"%s\"",
+                  wk_show(wk_cstr(argc > 2 ? argv[2] : "")).text);
+    return wk_report(&err);
+}
+
+/* A command line that is wrong: the sentence, and the object for who asked for JSON. */
+static int refuse(wk_args *a, int argc, char **argv, wick_error *err) {
+    wk_emit e;
+    wk_emit_init(&e, a);
+    if (e.mode == WK_EMIT_TEXT && wk_args_wants_json(argc, argv)) e.mode = WK_EMIT_JSON;
+    return wk_emit_finish(&e, err->code, err, 2);
+}
+
+static int explain(wk_args *a) {
+    wk_emit e;
+    wick_error err = {0};
+    wk_emit_init(&e, a);
+    wk_args_explain(a, &e.line);
+    if (!e.line.failed) (void)wk_out_write(&e.out, e.line.p, e.line.n); /* kept in e.out.error */
+    return wk_emit_finish(&e, WICK_OK, &err, 0);
+}
+
+static int command(unsigned cmd, int argc, char **argv) {
     wk_args a;
     wick_error err = {0};
+    int code = 2;
+    if (wk_args_parse(&a, cmd, argc - 2, argv + 2, &err)) {
+        code = refuse(&a, argc - 2, argv + 2, &err);
+    } else if (wk_flag(&a, WK_ARG_HELP) || wk_flag(&a, WK_ARG_HELP_SHORT)) {
+        wk_args_help(cmd, wk_flag(&a, WK_ARG_HELP));
+        code = flush_help();
+    } else if (wk_flag(&a, WK_ARG_EXPLAIN)) {
+        code = explain(&a);
+    } else {
+        for (size_t i = 0; i < WK_COUNT(table); i++)
+            if (table[i].cmd == cmd) code = table[i].run(&a);
+    }
+    wk_args_fini(&a);
+    return code;
+}
+
+int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of write, reported like any other */
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         wk_args_usage();
         return flush_help();
     }
     if (strcmp(argv[1], "help") == 0) return help_of(argc, argv);
+    if (strcmp(argv[1], "completion") == 0) return completion(argc, argv);
     if (strcmp(argv[1], "--version") == 0) {
         printf("wick %d.%d.%d arithmetic %d\n", WICK_VERSION_MAJOR, WICK_VERSION_MINOR, WICK_VERSION_PATCH, WICK_ARITH);
         return flush_help();
     }
     const unsigned cmd = wk_args_command(argv[1]);
-    if (!cmd) return unknown_command(argv[1]);
-    if (wk_args_parse(&a, cmd, argc - 2, argv + 2, &err)) return wk_report(&err);
-    if (wk_flag(&a, WK_ARG_HELP) || wk_flag(&a, WK_ARG_HELP_SHORT)) {
-        wk_args_help(cmd, wk_flag(&a, WK_ARG_HELP));
-        return flush_help();
-    }
-    for (size_t i = 0; i < WK_COUNT(table); i++)
-        if (table[i].cmd == cmd) return table[i].run(&a);
-    return unknown_command(argv[1]);
+    return cmd ? command(cmd, argc, argv) : unknown_command(argv[1]);
 }
