@@ -9,6 +9,7 @@
 #include "engine/file/store.h"
 #include "engine/graph/plan.h"
 #include "engine/run/engine.h"
+#include "engine/run/probe.h"
 #include "engine/text/tok.h"
 #include "engine/wick_model.h"
 #include "simd/format.h"
@@ -85,4 +86,35 @@ wick_status wick_x_machine(int *n_core, int *n_affinity, double *quota, int *n_t
             n += w > 0 ? (size_t)w : 0;
         }
     return WICK_OK;
+}
+
+wick_status wick_x_memory(uint64_t *available, uint64_t *cgroup_limit) {
+    wk_machine m;
+    wk_os_machine(&m);
+    *available = m.mem_free;
+    *cgroup_limit = m.mem_cgroup;
+    return WICK_OK;
+}
+
+wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wick_error *err) {
+    wk_machine m;
+    wk_os_machine(&m);
+    if (!bytes_per_s || threads < 1 || threads > 1024 || bytes < (size_t)threads * 4096)
+        return wk_fail(err, WICK_E_ARG, "bandwidth: %d threads over %zu bytes cannot be measured", threads, bytes);
+    return wk_probe_read(bytes_per_s, threads, m.n_affinity, bytes, 8, err);
+}
+
+wick_status wick_x_selftest(const char *level, uint64_t *n_compared, char *wrong, size_t cap, wick_error *err) {
+    wk_buf b;
+    const int i = level ? wk_level_of_name(level) : -1;
+    if (i < 0 || !n_compared || !wrong || !cap) return wk_fail(err, WICK_E_ARG, "selftest: unknown CPU level");
+    if ((wk_levels[i].mask & ~wk_cpu_detect()) != 0) return wk_fail(err, WICK_E_ARG, "this CPU cannot run the level %s", level);
+    wk_buf_init(&b, 4096);
+    const int rc = wk_selftest(i, n_compared, &b, err);
+    const wk_str text = wk_buf_str(&b);
+    const size_t n = text.n < cap ? text.n : cap - 1;
+    memcpy(wrong, text.p, n);
+    wrong[n] = 0;
+    wk_buf_fini(&b);
+    return rc;
 }

@@ -24,6 +24,13 @@ WICK_API wick_status wick_x_logits(wick_engine *e, const wick_token *t, size_t n
 /* What this process may use; levels: the CPU levels that run here, comma separated. */
 WICK_API wick_status wick_x_machine(int *n_core, int *n_affinity, double *quota, int *n_thread, char *levels, size_t cap);
 
+/* Bytes that may be taken (MemAvailable and cgroup headroom) and the cgroup's limit (0: none). */
+WICK_API wick_status wick_x_memory(uint64_t *available, uint64_t *cgroup_limit);
+/* Read bandwidth of this machine: best of some passes over bytes of memory. Takes a fraction of a second. */
+WICK_API wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wick_error *err);
+/* Every kernel of a CPU level against plain C, bit for bit. wrong: names of those that differ, "" if none. */
+WICK_API wick_status wick_x_selftest(const char *level, uint64_t *n_compared, char *wrong, size_t cap, wick_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -70,7 +70,7 @@ static void take(int sig, void (*handler)(int), int flags, struct sigaction *old
 /* A handler that somebody else has installed (a sanitizer, a debugger) stays. */
 static void take_fatal(size_t i) {
     sigaction(fatal[i], NULL, &st.old_fatal[i]);
-    if (st.old_fatal[i].sa_handler == SIG_DFL) take(fatal[i], on_fatal, SA_ONSTACK | SA_RESETHAND, &st.old_fatal[i]);
+    if (st.old_fatal[i].sa_handler == SIG_DFL) take(fatal[i], on_fatal, SA_ONSTACK, &st.old_fatal[i]);
 }
 
 void wk_signals_open(void) {
