@@ -32,7 +32,7 @@ static bool parse(bench *b, int argc, char **argv) {
         bool found = false;
         for (size_t j = 0; j < sizeof(known) / sizeof(known[0]); j++)
             if (strcmp(argv[i], known[j].name) == 0 && i + 1 < argc) {
-                *known[j].value = atoi(argv[++i]);
+                *known[j].value = (int)strtol(argv[++i], NULL, 10);
                 found = true;
                 break;
             }
@@ -91,7 +91,7 @@ int main(int argc, char **argv) {
     }
     if (wick_model_open(b.path, NULL, &b.model, &err)) return fail(b.path, &err);
     if (wick_model_get(b.model, "n_vocab", number, sizeof(number), NULL)) return fail("n_vocab", &err);
-    b.n_vocab = atoi(number);
+    b.n_vocab = (int)strtol(number, NULL, 10);
     o.threads = b.threads;
     o.n_batch = b.batch;
     o.n_ctx = (b.pp > b.depth ? b.pp : b.depth) + b.tg + 64;

@@ -43,11 +43,16 @@ static bool take_options(void *dst, size_t dst_size, const void *src) {
     memcpy(dst, src, size < dst_size ? size : dst_size);
     return true;
 }
+static bool has_size(const void *p) {
+    size_t size;
+    memcpy(&size, p, sizeof(size));
+    return size >= sizeof(size_t);
+}
 /* Writes a result no further than the caller's size. */
 static bool give_result(void *dst, const void *src, size_t src_size) {
     size_t size;
     memcpy(&size, dst, sizeof(size));
-    if (size < sizeof(size_t)) return false;
+    if (!has_size(dst)) return false;
     const size_t n = size < src_size ? size : src_size;
     memcpy((char *)dst + sizeof(size_t), (const char *)src + sizeof(size_t), n - sizeof(size_t));
     return true;
@@ -197,7 +202,7 @@ wick_status wick_model_get(const wick_model *m, const char *key, char *buf, size
         const char *key, *suffix;
     } numbers[] = {{"n_ctx", "context_length"},  {"n_layer", "block_count"},          {"dim", "embedding_length"},
                    {"n_head", "attention.head_count"}, {"n_head_kv", "attention.head_count_kv"}};
-    if (!m || !key) return WICK_E_ARG;
+    if (!m || !key || (!buf && cap)) return WICK_E_ARG;
     const wk_store *s = m->store;
     if (strcmp(key, "arch") == 0) return get_meta(s, "general.architecture", buf, cap, len);
     if (strcmp(key, "name") == 0) return get_meta(s, "general.name", buf, cap, len);
@@ -231,11 +236,13 @@ wick_status wick_detokenize(const wick_model *m, const wick_token *t, size_t n, 
 
 wick_status wick_chat_render(const wick_model *m, const char *json, size_t len, wick_token *out, size_t cap, size_t *n,
                              char *text, size_t text_cap, size_t *text_len, wick_error *err) {
-    if (!m || !json || (!out && cap) || !n) return wk_fail(err, WICK_E_ARG, "chat_render: model, json and n must be given");
+    if (!m || !json || (!out && cap) || !n || (!text && text_cap) || (text && !text_len))
+        return wk_fail(err, WICK_E_ARG, "chat_render: model, json, n and what announces room must be given");
     wk_buf t;
     wk_buf_init(&t, (size_t)16 << 20);
     int rc = wk_chat_render(m->chat, (wk_str){json, len}, &t, out, cap, n, err);
-    if (!rc && text_len) rc = give_text(wk_buf_str(&t), text, text_cap, text_len);
+    if (!rc && text_len && (rc = give_text(wk_buf_str(&t), text, text_cap, text_len)) != WICK_OK)
+        (void)wk_fail(err, rc, "the prompt has %zu bytes and a NUL, there is room for %zu", t.n, text_cap);
     if (!rc && cap && *n > cap)
         rc = wk_fail(err, WICK_E_ARG, "the prompt has %zu tokens, there is room for %zu", *n, cap);
     wk_buf_fini(&t);
@@ -285,7 +292,7 @@ static wick_status config_of(wk_engine_config *c, const wick_engine_options *o, 
     WK_TRY(check_range("max_queue", o->max_queue, 0, 1 << 16, err));
     WK_TRY(check_range("threads", o->threads, 0, 1024, err));
     WK_TRY(check_range("n_batch", o->n_batch, 0, 4096, err));
-    if (o->device && strcmp(o->device, "cpu") != 0) return missing("a device other than cpu", err);
+    if (o->device && strcmp(o->device, "cpu") != 0) return wk_fail(err, WICK_E_UNSUPPORTED, "device \"%s\" is not built yet, cpu is", wk_show(wk_cstr(o->device)).text);
     if (o->extra && o->extra[0])
         return wk_fail(err, WICK_E_ARG, "unknown engine option \"%s\"", wk_show(wk_cstr(o->extra[0])).text);
     *c = (wk_engine_config){
@@ -387,7 +394,11 @@ static wick_status sampling_of(wk_sampling *p, const wk_store *s, const wick_req
     WK_TRY(check_real("presence_penalty", o->presence_penalty, -10, 10, err));
     WK_TRY(check_range("top_k", p->top_k, 0, INT32_MAX, err));
     WK_TRY(check_range("seed", o->seed, WICK_AUTO, INT64_MAX, err));
-    p->seed = o->seed == WICK_AUTO ? (wk_os_now_ns() * 0x9E3779B97F4A7C15u) >> 1 : (uint64_t)o->seed;
+    p->seed = (uint64_t)o->seed;
+    if (o->seed == WICK_AUTO) {
+        wk_os_random(&p->seed, sizeof(p->seed));
+        p->seed >>= 1; /* it is returned as a signed number */
+    }
     return WICK_OK;
 }
 
@@ -396,7 +407,7 @@ static wick_status prompt_ids(const wick_model *m, const wick_request_options *o
                               wick_error *err) {
     *out = NULL;
     *n = 0;
-    for (size_t cap = 0;;) { /* once for the count, once for the ids */
+    for (size_t cap = 0;;) { /* once for the count, once for the ids; again if a template's clock made it longer */
         int rc = WICK_OK;
         if (o->tokens) {
             *n = o->n_tokens;
@@ -406,9 +417,11 @@ static wick_status prompt_ids(const wick_model *m, const wick_request_options *o
         } else {
             const wk_run run = {{o->text, o->text_len}, false};
             rc = wk_tok_encode(m->tok, &run, 1, WK_TOK_BOS, *out, cap, n);
+            if (rc) (void)wk_fail(err, rc, "no memory to encode a prompt of %zu bytes", o->text_len);
         }
-        if (rc || cap || *n == 0) return rc;
+        if (rc || *n <= cap) return rc;
         cap = *n;
+        wk_free(*out);
         *out = wk_new_n(int32_t, cap);
         if (!*out) return wk_fail(err, WICK_E_NOMEM, "no memory for a prompt of %zu tokens", cap);
     }
@@ -432,9 +445,16 @@ static wick_status check_request(const wick_request_options *o, wick_error *err)
     const int given = (o->tokens != NULL) + (o->text != NULL) + (o->chat != NULL);
     if (given != 1) return wk_fail(err, WICK_E_ARG, "a request has one prompt: tokens, text or chat; %d were given", given);
     WK_TRY(check_range("max_tokens", o->max_tokens, 0, INT32_MAX, err));
+    WK_TRY(check_range("n", o->n, 0, INT32_MAX, err));
     if (o->n > 1) return missing("more than one choice (n)", err);
+    if (o->flags & ~(uint32_t)(WICK_REQ_HASH | WICK_REQ_IGNORE_END))
+        return wk_fail(err, WICK_E_ARG, "flags 0x%x hold a flag that is unknown", (unsigned)o->flags);
     if (o->grammar) return missing("a grammar", err);
     return WICK_OK;
+}
+
+static wk_str stop_at(const wick_request_options *o, size_t i) {
+    return o->stop_len ? (wk_str){o->stop[i], o->stop_len[i]} : wk_cstr(o->stop[i]);
 }
 
 static wick_status check_lists(const wick_request_options *o, int32_t n_vocab, wick_error *err) {
@@ -442,9 +462,13 @@ static wick_status check_lists(const wick_request_options *o, int32_t n_vocab, w
         return wk_fail(err, WICK_E_ARG, "a list of %zu stop strings and %zu biases was announced, but not given", o->n_stop,
                        o->n_bias);
     WK_TRY(check_range("stop strings", (int64_t)o->n_stop, 0, 16, err));
-    for (size_t i = 0; i < o->n_stop; i++)
-        if (!o->stop[i] || !wk_utf8_valid(o->stop_len ? (wk_str){o->stop[i], o->stop_len[i]} : wk_cstr(o->stop[i])))
-            return wk_fail(err, WICK_E_ARG, "stop string %zu is not valid UTF-8", i);
+    for (size_t i = 0; i < o->n_stop; i++) {
+        if (!o->stop[i]) return wk_fail(err, WICK_E_ARG, "stop string %zu is not given", i);
+        const wk_str s = stop_at(o, i);
+        if (s.n > WK_STOP_MAX)
+            return wk_fail(err, WICK_E_ARG, "stop string %zu has %zu bytes, at most %d are taken", i, s.n, (int)WK_STOP_MAX);
+        if (!wk_utf8_valid(s)) return wk_fail(err, WICK_E_ARG, "stop string %zu is not valid UTF-8", i);
+    }
     if (o->n_bias > MAX_BIAS) return wk_fail(err, WICK_E_ARG, "%zu token biases, at most %d are taken", o->n_bias, MAX_BIAS);
     for (size_t i = 0; i < o->n_bias; i++) {
         WK_TRY(check_range("token of a bias", o->bias_token[i], 0, n_vocab - 1, err));
@@ -470,7 +494,7 @@ static wick_status copy_bias(wk_request *r, const wick_request_options *o, wick_
 static size_t stops_of(wk_str *stop, const wick_request_options *o) {
     size_t n = 0;
     for (size_t i = 0; i < o->n_stop; i++) {
-        const wk_str s = o->stop_len ? (wk_str){o->stop[i], o->stop_len[i]} : wk_cstr(o->stop[i]);
+        const wk_str s = stop_at(o, i);
         if (s.n) stop[n++] = s;
     }
     return n;
@@ -528,6 +552,7 @@ wick_status wick_submit(wick_engine *e, const wick_request_options *opt, wick_re
 
 wick_status wick_next(wick_request *r, int timeout_ms, wick_event *ev) {
     if (!r || !ev) return WICK_E_ARG;
+    if (!has_size(ev)) return WICK_E_ABI; /* before an event is taken */
     wk_ring_event e;
     wk_str text = {"", 0};
     WK_TRY(wk_request_next(r->r, timeout_ms, &e, &text));
@@ -536,7 +561,8 @@ wick_status wick_next(wick_request *r, int timeout_ms, wick_event *ev) {
     if (e.type == WK_EV_PROGRESS) v.n_done = e.b;
     if (e.type == WK_EV_ERROR) v.error = r->r->error;
     wk_engine_wake(r->r->engine); /* there is room again */
-    return give_result(ev, &v, sizeof(v)) ? WICK_OK : WICK_E_ABI;
+    (void)give_result(ev, &v, sizeof(v)); /* its size was looked at */
+    return WICK_OK;
 }
 
 int wick_request_fd(wick_request *r) { return r ? wk_request_fd(r->r) : -1; }
@@ -552,6 +578,10 @@ static double seconds(uint64_t from, uint64_t to) { return to > from ? (double)(
 wick_status wick_request_result(const wick_request *q, wick_result *out) {
     if (!q || !out) return WICK_E_ARG;
     const wk_request *r = q->r;
+    if (!atomic_load(&r->over)) { /* the rest is being written */
+        const wick_result v = {.n_prompt = r->n_prompt, .seed = (int64_t)r->sampling.seed};
+        return give_result(out, &v, sizeof(v)) ? WICK_OK : WICK_E_ABI;
+    }
     const wick_result v = {.n_prompt = r->n_prompt, .n_cached = r->n_cached, .n_generated = r->n_generated,
                            .finish = (int32_t)r->finish, .prompt_s = r->t_first ? seconds(r->t_admit, r->t_first) : 0,
                            .decode_s = r->t_first ? seconds(r->t_first, r->t_end) : 0,
@@ -578,10 +608,14 @@ wick_status wick_generate(wick_engine *e, const wick_request_options *o, int (*o
                           void *ud, wick_result *out, wick_error *err) {
     wick_request *r = NULL;
     wick_event ev = WICK_EVENT_INIT;
+    if (out && !has_size(out)) return bad_size("result", err);
     WK_TRY(wick_submit(e, o, &r, err));
     int rc = WICK_OK;
     while (!rc && (rc = wick_next(r, -1, &ev)) == WICK_OK) {
-        if (ev.type == WICK_EV_TEXT && on_text && on_text(ud, ev.text, ev.text_len)) wick_cancel(r);
+        if (ev.type == WICK_EV_TEXT && on_text && on_text(ud, ev.text, ev.text_len)) {
+            on_text = NULL; /* what is in the ring already is not wanted either */
+            wick_cancel(r);
+        }
         if (ev.type == WICK_EV_ERROR) {
             if (err) *err = ev.error;
             rc = ev.error.code;

@@ -4,6 +4,7 @@
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+set(CMAKE_C_FLAGS_INIT -DWK_EMULATED=1) # tests with a clock are patient
 list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES WK_SYSROOT)
 
 set(wk_libs ${WK_SYSROOT}/usr/lib/aarch64-linux-gnu)

@@ -172,12 +172,30 @@ const char *const *wk_args_list(const wk_args *a, wk_arg_id id, size_t *n) {
     return a->list[list_slot(id)];
 }
 
+wick_status wk_args_bias(const char *text, wick_token *token, float *value, wick_error *err) {
+    char *end;
+    errno = 0;
+    const long long id = strtoll(text, &end, 10);
+    const bool has_id = end != text && *end == '=' && errno == 0;
+    const char *number = has_id ? end + 1 : text;
+    const double x = strtod(number, &end);
+    if (!has_id || end == number || *end)
+        return wk_fail(err, WICK_E_ARG, "--logit-bias wants ID=X, found \"%s\"", wk_show(wk_cstr(text)).text);
+    if (id < 0 || id > INT32_MAX || !(x >= -1000 && x <= 1000))
+        return wk_fail(err, WICK_E_ARG, "--logit-bias is %s, ids begin at 0 and X must lie in -1000 .. 1000",
+                       wk_show(wk_cstr(text)).text);
+    *token = (wick_token)id;
+    *value = (float)x;
+    return WICK_OK;
+}
+
 wick_status wk_args_put(wk_args *a, wk_arg_id id, const char *text, wk_from from, int line, wick_error *err) {
     const wk_arg_row *r = &wk_arg_rows[id];
     wk_value v = {.given = true, .from = from, .line = line, .s = text};
     if (wk_row_is(r, "int") || wk_row_is(r, "num")) WK_TRY(set_number(&v, r, text, err));
     if (wk_row_is(r, "flag")) WK_TRY(set_flag(&v, r, text, err));
     if (wk_row_is_choice(r)) WK_TRY(set_choice(&v, r, text, err));
+    if (id == WK_ARG_BIAS) WK_TRY(wk_args_bias(text, &(wick_token){0}, &(float){0}, err));
     if (a->v[id].from > from) return WICK_OK;
     if (wk_row_is(r, "list")) {
         const int64_t n = a->v[id].from == from && from != WK_FROM_CHAT ? a->v[id].i : 0;

@@ -54,6 +54,8 @@ wick_status wk_args_set(wk_args *a, const char *name, const char *value, wick_er
 bool wk_args_wants_json(int argc, char **argv);
 /* Texts of a LIST option; *n of them. */
 const char *const *wk_args_list(const wk_args *a, wk_arg_id id, size_t *n);
+/* "ID=X" of --logit-bias. WICK_E_ARG. */
+wick_status wk_args_bias(const char *text, wick_token *token, float *value, wick_error *err);
 /* The command of a name (0: none), its name, and the nearest name for a wrong one. */
 unsigned wk_args_command(const char *name);
 const char *wk_args_command_name(unsigned cmd);

@@ -110,7 +110,7 @@ static void explain_row(wk_buf *b, const wk_args *a, int id, bool json, bool fir
         wk_json_put_str(b, wk_buf_str(&source));
         (void)wk_buf_addc(b, '}');
     } else {
-        (void)wk_buf_addf(b, "%-16s %-44s %s\n", wk_arg_rows[id].name, value.p ? value.p : "",
+        (void)wk_buf_addf(b, "%-16s %-46s %s\n", wk_arg_rows[id].name, value.p ? value.p : "",
                           source.p ? source.p : "");
     }
     wk_buf_fini(&value);

@@ -122,6 +122,7 @@ static wick_status take(wk_dialog *d, bool is_text, wick_error *err) {
         d->repl.history[0] = 0;
     }
     if (is_text || d->message.p[0] != '/') return ask_with_file(d, err);
+    while (d->message.p[d->message.n - 1] == ' ') d->message.p[--d->message.n] = 0;
     const wick_status rc = wk_slash(d, d->message.p, &said);
     if (rc) {
         said.code = rc;

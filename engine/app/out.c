@@ -129,16 +129,18 @@ static void put_bar(char *out, const wk_progress *p, double cached, double done)
 static void draw(wk_progress *p, const char *what, double done, double cached, double total, const char *unit,
                  double seconds) {
     char bar[BAR * 3 + 16], left[32] = "";
+    const int digits = total < 10 ? 2 : 0; /* after the point */
     const double rate = seconds > 0 ? (done - cached) / seconds : 0;
     if (rate > 0 && seconds > 0.5) (void)snprintf(left, sizeof(left), " · %.0f s left", (total - done) / rate);
     if (p->tty) {
         put_bar(bar, p, total > 0 ? cached / total : 0, total > 0 ? done / total : 1);
-        wk_say(false, "\r\033[K%s %s %.0f/%.0f %s · %.0f %s/s%s", what, bar, done, total, unit, rate, unit, left);
+        wk_say(false, "\r\033[K%s %s %.*f/%.*f %s · %.*f %s/s%s", what, bar, digits, done, digits, total, unit, digits,
+               rate, unit, left);
         p->drawn = true;
     } else if (cached > 0) {
         wk_say(false, "%s %d %% (%.0f of %.0f %s, %.0f cached)\n", what, p->tenth * 10, done, total, unit, cached);
     } else {
-        wk_say(false, "%s %d %% (%.0f of %.0f %s)\n", what, p->tenth * 10, done, total, unit);
+        wk_say(false, "%s %d %% (%.*f of %.*f %s)\n", what, p->tenth * 10, digits, done, digits, total, unit);
     }
 }
 
@@ -147,7 +149,7 @@ bool wk_progress_show(wk_progress *p, const char *what, double done, double cach
     if (p->begun <= 0) {
         p->begun = now;
         p->last = now + first_after - redraw_after;
-        if (share >= 1) p->tenth = 10; /* over before it began: not worth a line */
+        p->tenth = (int)(share * 10); /* where it begins is not worth a line */
     }
     if (p->tty) {
         if (now - p->last < redraw_after) return false;

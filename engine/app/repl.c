@@ -1,8 +1,8 @@
 /* repl.c: see repl.h. The only file that includes libedit.
  *
- * libedit reads through next_char below, which waits for the terminal and for signals at once: Ctrl-C arrives in the
- * editor as the character 3 and is bound to a function, a resize redraws, SIGTERM ends the reading; so no signal
- * handler ever touches the editor's state. */
+ * libedit reads through next_char below, which waits for the terminal and for signals at once, so no signal handler
+ * ever touches the editor's state. While a line is edited the terminal makes no signals of keys (a paste may hold such
+ * bytes): Ctrl-C and Ctrl-Z are bound to functions, and a SIGINT from elsewhere arrives as if Ctrl-C had been typed. */
 #include "engine/app/repl.h"
 
 #include <errno.h>
@@ -67,7 +67,8 @@ static wk_repl_why read_plain(wk_repl *r) {
 #include <histedit.h>
 
 static const char paste_on[] = "\033[?2004h", paste_off[] = "\033[?2004l", paste_end[] = "\033[201~";
-enum { CTRL_C = 3 };
+static const char interrupted[] = "^C"; /* shown behind the text that is given up */
+enum { CTRL_C = 3, CTRL_D = 4, CTRL_BACKSLASH = 28 };
 
 static wk_repl *client(EditLine *el) {
     void *r = NULL;
@@ -80,7 +81,7 @@ static void put_screen(wk_repl *r, const char *s) {
     (void)fflush(r->screen);
 }
 
-/* Ctrl-Z: the terminal as the shell wants it, stop, and back. */
+/* The terminal as the shell wants it, stop, and back; the line is drawn anew below what the shell has written. */
 static void suspend(wk_repl *r, EditLine *el) {
     put_screen(r, paste_off);
     (void)el_set(el, EL_PREP_TERM, 0);
@@ -90,34 +91,32 @@ static void suspend(wk_repl *r, EditLine *el) {
     (void)el_set(el, EL_REFRESH);
 }
 
-/* One byte, or READ_... for what ends the line; resizes and stops are dealt with here. */
+/* One byte, or READ_... */
 static int next_byte(wk_repl *r, EditLine *el) {
     for (;;) {
+        unsigned char b;
         const int why = wait_input();
-        if (why == READ_RESIZE) {
-            el_resize(el);
-            (void)el_set(el, EL_REFRESH);
-        } else if (why == READ_SUSPEND) {
+        if (why == READ_SUSPEND) {
             suspend(r, el);
-        } else if (why) {
-            return why;
-        } else {
-            unsigned char b;
-            const ssize_t n = read(STDIN_FILENO, &b, 1);
-            if (n == 1) return b;
-            if (n == 0 || (errno != EINTR && errno != EAGAIN)) return READ_END;
+            continue;
         }
+        if (why) return why;
+        const ssize_t n = read(STDIN_FILENO, &b, 1);
+        if (n == 1) return b;
+        if (n == 0 || (errno != EINTR && errno != EAGAIN)) return READ_END;
     }
 }
 
-/* What libedit reads by: one code point. 1 done, 0 end, -1 leave. */
+/* What libedit reads by: one code point. 1 done, 0 end, -1 leave. What is no key arrives as one: see r->event. */
 static int next_char(EditLine *el, wchar_t *out) {
     wk_repl *r = client(el);
     char s[4];
     uint32_t cp;
-    int b = next_byte(r, el), n = 0;
-    if (b == READ_INTERRUPT) {
-        *out = CTRL_C;
+    int n = 0, b = r->why == WK_REPL_INTERRUPT ? '\n' : next_byte(r, el); /* on_interrupt wants the line to end */
+    r->event = b == READ_INTERRUPT || b == READ_RESIZE;
+    if (b == READ_RESIZE) el_resize(el);
+    if (r->event) {
+        *out = b == READ_INTERRUPT ? CTRL_C : CTRL_BACKSLASH;
         return 1;
     }
     if (b < 0) {
@@ -125,6 +124,7 @@ static int next_char(EditLine *el, wchar_t *out) {
         return b == READ_SIGNAL ? -1 : 0;
     }
     const int want = wk_utf8_lead((uint8_t)b);
+    if (b == 0) b = CTRL_D; /* what a Ctrl-D typed during an answer has become */
     for (s[n++] = (char)b; n < want && (b = next_byte(r, el)) >= 0;) s[n++] = (char)b;
     *out = wk_utf8_decode(s, (size_t)n, &cp) > 0 ? (wchar_t)cp : (wchar_t)0xFFFD;
     return 1;
@@ -132,12 +132,25 @@ static int next_char(EditLine *el, wchar_t *out) {
 
 static char *show_prompt(EditLine *el) { return client(el)->prompt_text; }
 
+/* Draws the cursor behind the whole text; then next_char ends the line, so that the next prompt stands below it. */
 static unsigned char on_interrupt(EditLine *el, int c) {
     (void)c;
     client(el)->why = WK_REPL_INTERRUPT;
-    (void)el_cursor(el, WK_REPL_LINE_MAX); /* to the end, so that the next prompt stands below the text */
-    (void)el_set(el, EL_REFRESH);
-    return CC_NEWLINE;
+    (void)el_cursor(el, WK_REPL_LINE_MAX);
+    (void)el_insertstr(el, interrupted); /* no memory: it is not shown */
+    return CC_REFRESH;
+}
+
+static unsigned char on_suspend(EditLine *el, int c) {
+    (void)c;
+    suspend(client(el), el);
+    return CC_NORM;
+}
+
+static unsigned char on_redraw(EditLine *el, int c) {
+    (void)el;
+    (void)c;
+    return CC_REDISPLAY;
 }
 
 static unsigned char on_newline(EditLine *el, int c) {
@@ -172,7 +185,8 @@ static unsigned char on_paste(EditLine *el, int c) {
     wk_buf_reset(&r->paste);
     while (seen < n_end) {
         if (el_wgetc(el, &w) != 1) return r->why == WK_REPL_SIGNAL ? CC_EOF : CC_NEWLINE;
-        if (w == CTRL_C) return on_interrupt(el, c);
+        if (r->event && w == CTRL_C) return on_interrupt(el, c);
+        if (r->event) continue; /* a resize: drawn when the paste is in */
         seen = w == (wchar_t)paste_end[seen] ? seen + 1 : w == (wchar_t)paste_end[0] ? 1 : 0;
         add_char(&r->paste, w);
     }
@@ -210,14 +224,18 @@ static unsigned char on_tab(EditLine *el, int c) {
     return done;
 }
 
+/* Names and help are wide, because libedit keeps the pointers: of narrow ones it makes copies that it never frees. */
 static void bind_keys(EditLine *el) {
     static const char *const keys[][2] = {
-        {"^C", "wick-interrupt"}, {"\\e[200~", "wick-paste"}, {"^I", "wick-complete"},
+        {"^C", "wick-interrupt"}, {"^Z", "wick-suspend"}, {"\\034", "wick-redraw"},
+        {"\\e[200~", "wick-paste"}, {"^I", "wick-complete"},
         {"\\e^M", "wick-newline"}, {"\\e^J", "wick-newline"}, {"^R", "em-inc-search-prev"}};
-    (void)el_set(el, EL_ADDFN, "wick-interrupt", "give up the line", on_interrupt);
-    (void)el_set(el, EL_ADDFN, "wick-paste", "insert a paste", on_paste);
-    (void)el_set(el, EL_ADDFN, "wick-newline", "insert a newline", on_newline);
-    (void)el_set(el, EL_ADDFN, "wick-complete", "complete a command", on_tab);
+    (void)el_wset(el, EL_ADDFN, L"wick-interrupt", L"give up the line", on_interrupt);
+    (void)el_wset(el, EL_ADDFN, L"wick-suspend", L"stop the program", on_suspend);
+    (void)el_wset(el, EL_ADDFN, L"wick-redraw", L"draw the line anew", on_redraw);
+    (void)el_wset(el, EL_ADDFN, L"wick-paste", L"insert a paste", on_paste);
+    (void)el_wset(el, EL_ADDFN, L"wick-newline", L"insert a newline", on_newline);
+    (void)el_wset(el, EL_ADDFN, L"wick-complete", L"complete a command", on_tab);
     for (size_t i = 0; i < WK_COUNT(keys); i++) (void)el_set(el, EL_BIND, keys[i][0], keys[i][1], NULL);
 }
 
@@ -274,6 +292,7 @@ static void open_edit(wk_repl *r) {
     (void)el_set(r->edit, EL_SIGNAL, 0);
     (void)el_set(r->edit, EL_PROMPT_ESC, show_prompt, '\1');
     (void)el_set(r->edit, EL_GETCFN, next_char);
+    (void)el_set(r->edit, EL_SETTY, "-d", "-isig", NULL);
     bind_keys(r->edit);
     r->past = history_init();
     if (r->past) {
@@ -299,7 +318,7 @@ static wk_repl_why read_edit(wk_repl *r) {
     r->paste_cut = false;
     wk_signals_edit(true);
     put_screen(r, paste_on);
-    el_resize(r->edit); /* the size may have changed while nobody looked */
+    (void)el_set(r->edit, EL_PREP_TERM, 1); /* before the prompt is shown: keys may follow it at once */
     const char *s = el_gets(r->edit, &n);
     put_screen(r, paste_off);
     (void)el_set(r->edit, EL_PREP_TERM, 0);
@@ -307,7 +326,7 @@ static wk_repl_why read_edit(wk_repl *r) {
     size_t len = s ? strlen(s) : 0;
     if (len && s[len - 1] == '\n') len--;
     if (!wk_buf_add(&r->line, s ? s : "", len)) return WK_REPL_TOO_LONG;
-    if (r->why == WK_REPL_INTERRUPT) put_screen(r, "^C\n");
+    if (r->why == WK_REPL_INTERRUPT && len >= strlen(interrupted)) r->line.p[r->line.n = len - strlen(interrupted)] = 0;
     if (r->why != WK_REPL_LINE) return r->why;
     return s && n > 0 ? WK_REPL_LINE : WK_REPL_END;
 }

@@ -33,6 +33,7 @@ typedef struct wk_repl {
     const char *prompt;
     char prompt_text[32];
     wk_repl_why why;
+    bool event;          /* the character just read stands for a signal, nobody typed it */
     bool paste_cut;      /* a paste was longer than the limit and was not taken */
     char history[4096];  /* path, "" = not kept */
     size_t in_at, in_n;  /* plain: bytes read and not yet used */

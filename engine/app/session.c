@@ -149,7 +149,17 @@ bool wk_session_has_template(const wick_model *m) {
     return wick_model_get(m, "chat_template", NULL, 0, &len) == WICK_OK && len > 0;
 }
 
-wick_request_options wk_session_request(const wk_session *s) {
+static void add_bias(wk_session *s, wick_request_options *o) {
+    size_t n;
+    const char *const *list = wk_args_list(s->args, WK_ARG_BIAS, &n);
+    for (size_t i = 0; i < n; i++)
+        (void)wk_args_bias(list[i], &s->bias_token[i], &s->bias_value[i], NULL); /* checked when it was read */
+    o->bias_token = s->bias_token;
+    o->bias_value = s->bias_value;
+    o->n_bias = n;
+}
+
+wick_request_options wk_session_request(wk_session *s) {
     const wk_args *a = s->args;
     wick_request_options o = WICK_REQUEST_OPTIONS_INIT;
     o.max_tokens = (int32_t)a->v[WK_ARG_MAX_TOKENS].i;
@@ -158,6 +168,10 @@ wick_request_options wk_session_request(const wk_session *s) {
     o.min_p = a->v[WK_ARG_MIN_P].d;
     o.top_k = (int32_t)a->v[WK_ARG_TOP_K].i;
     if (a->v[WK_ARG_SEED].given) o.seed = a->v[WK_ARG_SEED].i;
+    o.repeat_penalty = a->v[WK_ARG_REPEAT].d;
+    o.frequency_penalty = a->v[WK_ARG_FREQUENCY].d;
+    o.presence_penalty = a->v[WK_ARG_PRESENCE].d;
+    add_bias(s, &o);
     o.stop = wk_args_list(a, WK_ARG_STOP, &o.n_stop);
     if (wk_flag(a, WK_ARG_HASH)) o.flags |= WICK_REQ_HASH;
     if (wk_flag(a, WK_ARG_IGNORE_EOS)) o.flags |= WICK_REQ_IGNORE_END;

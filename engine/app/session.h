@@ -18,6 +18,8 @@ typedef struct wk_session {
     pthread_mutex_t lock; /* progress, emit: the library logs and reports from its own thread too */
     wk_progress progress;
     wick_stats stats;
+    wick_token bias_token[WK_ARG_LIST_MAX]; /* of the last request */
+    float bias_value[WK_ARG_LIST_MAX];
 } wk_session;
 
 typedef struct wk_answer {
@@ -36,8 +38,8 @@ bool wk_session_has_template(const wick_model *m);
 
 /* One answer: text goes to stdout as it comes (or into events, or nowhere with --json), and into answer->text. */
 wick_status wk_session_answer(wk_session *s, const wick_request_options *o, wk_answer *answer, wick_error *err);
-/* The request options that the command line asks for. */
-wick_request_options wk_session_request(const wk_session *s);
+/* The request options that the settings ask for; they borrow from s until the next call. */
+wick_request_options wk_session_request(wk_session *s);
 
 /* 38 prompt (0 cached) · 96 tok · 21.4 tok/s · first 0.31 s · ctx 308/8192, on a terminal or with -v */
 void wk_session_footer(wk_session *s, const wick_result *r);

@@ -228,10 +228,13 @@ static void fill_rope(wk_exec *x, int rank) {
     }
 }
 
-/* Pages handed out anew are zeroed, shared tails copied. */
-static void fill_pages(wk_exec *x, int rank) {
+/* Pages handed out anew are zeroed, then shared tails copied: a copy's target may be a new page. */
+static void fill_pages(const wk_ctx *c) {
+    const wk_exec *x = c->x;
+    const int rank = c->rank;
     for (int32_t i = rank; i < x->b->n_zero; i += x->dev->n_thread)
         memset(x->kv.p + (size_t)x->b->zero[i] * x->kv_page_bytes, 0, x->kv_page_bytes);
+    if (x->b->n_copy && x->b->n_zero) barrier(c);
     for (int32_t i = rank; i < x->b->n_copy; i += x->dev->n_thread)
         memcpy(x->kv.p + (size_t)x->b->copy[2 * i] * x->kv_page_bytes,
                x->kv.p + (size_t)x->b->copy[2 * i + 1] * x->kv_page_bytes, x->kv_page_bytes);
@@ -240,7 +243,7 @@ static void fill_pages(wk_exec *x, int rank) {
 static void run_rank(void *ud, int rank) {
     wk_exec *x = ud;
     wk_ctx c = {.x = x, .rank = rank};
-    fill_pages(x, rank);
+    fill_pages(&c);
     fill_rope(x, rank);
     barrier(&c);
     for (int32_t s = 0; s < x->plan->n_stage; s++) run_stage(&c, s);

@@ -75,7 +75,8 @@ void wk_exec_kvput(const wk_ctx *c, const wk_step *s, wk_range r) {
         const int32_t pos = x->tok_pos[t];
         const uint32_t page = x->b->seq[x->tok_seq[t]].page[pos / WK_KV_PAGE];
         for (int32_t i = r.r0; i < r.r1; i += hd) {
-            if (x->dev->k.kv_cast[type](row, wk_val_f32(c, s->src[0], t) + i, hd)) x->b->bad_tok[t] = 1;
+            if (x->dev->k.kv_cast[type](row, wk_val_f32(c, s->src[0], t) + i, hd))
+                __atomic_store_n(&x->b->bad_tok[t], 1, __ATOMIC_RELAXED); /* heads of a token belong to several threads */
             uint8_t *dst = wk_kv_head(x, page, s->layer, i / hd) + (s->which ? v_off : 0);
             put_slot(dst, row, hd, pos % WK_KV_PAGE, elem, s->which);
         }

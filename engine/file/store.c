@@ -137,7 +137,10 @@ const char *wk_store_path(const wk_store *s) {
     return s->path;
 }
 uint64_t wk_store_file_bytes(const wk_store *s) {
-    return s->n;
+    return s->all_bytes;
+}
+size_t wk_store_part_count(const wk_store *s) {
+    return s->n_part ? s->n_part : 1;
 }
 uint32_t wk_store_version(const wk_store *s) {
     return s->version;
@@ -179,7 +182,7 @@ int wk_store_reserve(wk_store *s, wk_err *err) {
                    s->n_meta, s->n_str, s->n_tensor);
 }
 
-void wk_store_close(wk_store *s) {
+static void close_file(wk_store *s) {
     if (!s) return;
     wk_os_unmap(&s->map);
     wk_free(s->meta);
@@ -189,7 +192,15 @@ void wk_store_close(wk_store *s) {
     wk_free(s->by_name);
     wk_free(s->tmp);
     wk_free(s->path);
+    wk_free(s->part);
     wk_free(s);
+}
+
+/* Parts have no parts of their own. */
+void wk_store_close(wk_store *s) {
+    if (!s) return;
+    for (size_t i = 0; s->part && i < s->n_part; i++) close_file(s->part[i]);
+    close_file(s);
 }
 
 static wk_store *new_store(const char *path, wk_err *err) {
@@ -206,7 +217,7 @@ static wk_store *new_store(const char *path, wk_err *err) {
 
 static int parse(wk_store *s, const uint8_t *p, size_t n, wk_err *err) {
     s->p = p ? p : (const uint8_t *)""; /* an empty file has no place */
-    s->n = n;
+    s->n = s->all_bytes = n;
     const int rc = wk_gguf_parse(s, err);
     if (rc && err) (void)wk_fail_at(err, "%s", s->label);
     wk_free(s->tmp);
@@ -227,7 +238,7 @@ static int check_unchanged(const wk_store *s, wk_err *err) {
                    s->map.n, n);
 }
 
-int wk_store_open(wk_store **out, const char *path, wk_err *err) {
+int wk_store_open_file(wk_store **out, const char *path, wk_err *err) {
     int rc = WICK_OK;
     *out = NULL;
     if (!path || !*path) return wk_fail(err, WICK_E_IO, "the path of the model file is empty");
@@ -243,11 +254,21 @@ out:
     return rc;
 }
 
+int wk_store_open(wk_store **out, const char *path, wk_err *err) {
+    WK_TRY(wk_store_open_file(out, path, err));
+    const int rc = wk_shards_join(out, err);
+    if (!rc) return WICK_OK;
+    wk_store_close(*out);
+    *out = NULL;
+    return rc;
+}
+
 int wk_store_open_memory(wk_store **out, const void *p, size_t n, const char *name, wk_err *err) {
     *out = NULL;
     wk_store *s = new_store(name, err);
     if (!s) return WICK_E_NOMEM;
-    const int rc = parse(s, (const uint8_t *)p, n, err);
+    int rc = parse(s, (const uint8_t *)p, n, err);
+    if (!rc) rc = wk_shards_refuse(s, err);
     if (rc)
         wk_store_close(s);
     else

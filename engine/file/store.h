@@ -29,9 +29,11 @@ enum {
     WK_META_STR, WK_META_ARRAY, WK_META_U64, WK_META_I64, WK_META_F64, WK_META_TYPE_COUNT
 };
 
-/* Opens path (GGUF v2, v3). Errors: WICK_E_IO (missing, folder, unreadable), E_FORMAT (magic, version,
+/* Opens path (GGUF v2, v3). A part of a split file (NAME-00001-of-00003.gguf) opens all of it: the other parts
+ * must stand in the same folder; the metadata is the first part's. Errors: WICK_E_IO (missing, folder, unreadable), E_FORMAT (magic, version,
  * truncated, duplicate …), E_BOUNDS (offsets, sizes), E_SHAPE (rows that the block does not divide),
- * E_UNSUPPORTED (big endian, a tensor type not in formats.def: named). The message begins with the path. */
+ * E_UNSUPPORTED (big endian, a tensor type not in formats.def: named). The message begins with the path, or, where
+ * another part is at fault, with "part 2 of 3: " and its path. */
 int wk_store_open(wk_store **out, const char *path, wk_err *err);
 void wk_store_close(wk_store *s); /* NULL is fine */
 
@@ -39,7 +41,8 @@ void wk_store_close(wk_store *s); /* NULL is fine */
 int wk_store_open_memory(wk_store **out, const void *p, size_t n, const char *name, wk_err *err);
 
 const char *wk_store_path(const wk_store *s);
-uint64_t wk_store_file_bytes(const wk_store *s);
+uint64_t wk_store_file_bytes(const wk_store *s); /* of all parts */
+size_t wk_store_part_count(const wk_store *s);   /* 1: not split */
 uint32_t wk_store_version(const wk_store *s);
 
 size_t wk_store_tensor_count(const wk_store *s);

@@ -30,12 +30,23 @@ struct wk_store {
     wk_tensor *tensor;
     uint64_t *str_off; /* [n_str] offsets of the length fields of strings in arrays */
     uint32_t *by_key, *by_name, *tmp; /* sorted indices; scratch of the sort, freed after parsing */
+    /* Of a split file: the other parts, [n_part] with NULL where this record stands itself; tensor and
+     * by_name are those of all parts. all_bytes: of all files. */
+    struct wk_store **part;
+    size_t n_part, all_bytes;
 };
 
 /* Fills an opened record (p, n set). The messages do not name the file, the caller does. */
 int wk_gguf_parse(wk_store *s, wk_err *err);
 /* Refuses bytes that do not begin as GGUF, with the name of the format if it is a known one. */
 int wk_foreign_refuse(const uint8_t *p, size_t n, wk_err *err);
+
+/* Opens one file, whatever split.count says. */
+int wk_store_open_file(wk_store **out, const char *path, wk_err *err);
+/* shards.c: *s, a file just opened, becomes the store of all parts if it is one of several; on failure *s is
+ * still to be closed. In memory there are no other files: wk_shards_refuse says so. */
+int wk_shards_join(wk_store **s, wk_err *err);
+int wk_shards_refuse(const wk_store *s, wk_err *err);
 
 /* Allocates meta, tensor, str_off and the sorted indices for the counts in s. */
 int wk_store_reserve(wk_store *s, wk_err *err);

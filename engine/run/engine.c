@@ -2,6 +2,7 @@
 #include "engine/run/engine.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "engine/base/arena.h"
@@ -29,7 +30,6 @@ struct wk_engine {
     wk_request **mail; /* [max_queue] */
     int32_t n_mail;
     bool closing;
-    _Atomic int32_t n_queued; /* in the mailbox or waiting */
     _Atomic uint32_t wake;
 };
 
@@ -38,7 +38,7 @@ static bool read_mail(wk_engine *e) {
     pthread_mutex_lock(&e->mu);
     for (int32_t i = 0; i < e->n_mail; i++) wk_sched_enqueue(&e->s, e->mail[i]);
     e->n_mail = 0;
-    atomic_store(&e->n_queued, e->s.n_waiting);
+    atomic_store(&e->s.s_waiting, e->s.n_waiting); /* they are counted all the time */
     const bool closing = e->closing;
     pthread_mutex_unlock(&e->mu);
     return closing;
@@ -62,7 +62,6 @@ static void *engine_thread(void *ud) {
         const uint32_t seen = atomic_load(&e->wake);
         if (read_mail(e)) break;
         const bool worked = wk_sched_round(&e->s);
-        atomic_store(&e->n_queued, e->s.n_waiting);
         if (!worked) wk_os_futex_wait((const uint32_t *)(void *)&e->wake, seen, -1);
     }
     if (!rc) wk_sched_cancel_all(&e->s);
@@ -102,8 +101,12 @@ static int open_device(wk_engine *e, wk_err *err) {
 }
 
 static int start_thread(wk_engine *e, wk_err *err) {
-    if (pthread_create(&e->thread, NULL, engine_thread, e))
-        return wk_fail(err, WICK_E_NOMEM, "the engine thread could not be made");
+    sigset_t all, old;
+    (void)sigfillset(&all); /* cannot fail */
+    if (pthread_sigmask(SIG_BLOCK, &all, &old)) return wk_fail(err, WICK_E_NOMEM, "signals could not be blocked");
+    const int failed = pthread_create(&e->thread, NULL, engine_thread, e); /* the host's signals are not for it */
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);                         /* back to what it was */
+    if (failed) return wk_fail(err, WICK_E_NOMEM, "the engine thread could not be made");
     e->has_thread = true;
     while (!atomic_load(&e->ready)) wk_os_futex_wait((const uint32_t *)(void *)&e->ready, 0, -1);
     if (e->open_rc && err) *err = e->open_err;
@@ -169,11 +172,12 @@ void wk_engine_drop(wk_engine *e) {
 int wk_engine_submit(wk_engine *e, wk_request *r, wk_err *err) {
     int rc = WICK_OK;
     pthread_mutex_lock(&e->mu);
+    const int32_t n_queued = e->n_mail + atomic_load(&e->s.s_waiting); /* falls only, but for read_mail */
     if (e->closing)
         rc = wk_fail(err, WICK_E_CANCELED, "the engine was closed");
-    else if (atomic_load(&e->n_queued) + e->n_mail >= e->cfg.max_queue)
-        rc = wk_fail(err, WICK_E_BUSY, "%d requests wait already, the queue holds %d",
-                     (int)(atomic_load(&e->n_queued) + e->n_mail), (int)e->cfg.max_queue);
+    else if (n_queued >= e->cfg.max_queue)
+        rc = wk_fail(err, WICK_E_BUSY, "%d requests wait already, the queue holds %d", (int)n_queued,
+                     (int)e->cfg.max_queue);
     else {
         wk_request_hold(r);
         e->mail[e->n_mail++] = r;

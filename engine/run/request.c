@@ -8,7 +8,7 @@
 #include "engine/base/ck.h"
 #include "engine/base/os.h"
 
-enum { ROOM_EVENTS = 4, ROOM_TEXT = 8192 }; /* what one step may add at most, with the last words */
+enum { ROOM_EVENTS = 4, MAX_PIECE = 4096 }; /* events that one step may add at most; stream.h */
 
 static int copy_stops(wk_request *r, const wk_str *stop, size_t n_stop) {
     size_t total = 1;
@@ -43,9 +43,9 @@ int wk_request_new(wk_request **out, const wk_tok *tok, const int32_t *prompt, i
     atomic_init(&r->ref, 1);
     pthread_mutex_init(&r->mu, NULL);
     r->fd = -1;
-    wk_buf_init(&r->text, WK_RING_TEXT);
+    wk_buf_init(&r->text, WK_STEP_TEXT);
     if (copy_stops(r, stop, n_stop) || take_memory(r, n_room) ||
-        wk_stream_init(&r->stream, tok, r->stop, n_stop, 4096) || !wk_buf_room(&r->text, ROOM_TEXT)) {
+        wk_stream_init(&r->stream, tok, r->stop, n_stop, MAX_PIECE) || !wk_buf_room(&r->text, WK_STEP_TEXT)) {
         wk_request_drop(r);
         return wk_fail(err, WICK_E_NOMEM, "no memory for a request of %d tokens", (int)n_room);
     }
@@ -79,7 +79,7 @@ void wk_request_drop(wk_request *r) {
 
 bool wk_request_has_room(wk_request *r) {
     pthread_mutex_lock(&r->mu);
-    const bool yes = r->ev_n + ROOM_EVENTS < WK_RING_EVENTS && r->text_n + ROOM_TEXT < WK_RING_TEXT;
+    const bool yes = r->ev_n + ROOM_EVENTS < WK_RING_EVENTS && r->text_n + WK_STEP_TEXT < WK_RING_TEXT;
     pthread_mutex_unlock(&r->mu);
     return yes;
 }
@@ -110,6 +110,7 @@ void wk_request_put(wk_request *r, wk_event_type type, wk_str text, int32_t a, i
 void wk_request_end(wk_request *r, wk_finish finish) {
     r->finish = finish;
     r->t_end = wk_os_now_ns();
+    atomic_store(&r->over, true);
     wk_request_put(r, finish == WK_FIN_ERROR ? WK_EV_ERROR : WK_EV_DONE, (wk_str){"", 0}, 0, 0);
 }
 

@@ -16,7 +16,12 @@
 #include "engine/run/sampler.h"
 #include "engine/text/stream.h"
 
-enum { WK_RING_EVENTS = 256, WK_RING_TEXT = 65536 };
+enum {
+    WK_RING_EVENTS = 256,
+    WK_RING_TEXT = 65536,
+    WK_STOP_MAX = 1024,    /* bytes of a stop string */
+    WK_STEP_TEXT = 16384   /* bytes that one token may release: thrice what was held back and one piece of 4096 */
+};
 
 typedef enum wk_event_type { WK_EV_ADMITTED, WK_EV_PROGRESS, WK_EV_TEXT, WK_EV_WARNING, WK_EV_DONE, WK_EV_ERROR } wk_event_type;
 typedef enum wk_finish { WK_FIN_NONE, WK_FIN_STOP, WK_FIN_LENGTH, WK_FIN_TOOL, WK_FIN_CANCEL, WK_FIN_ERROR } wk_finish;
@@ -62,6 +67,7 @@ typedef struct wk_request {
     wk_finish finish;
     wk_hash hash;
     wk_err error;
+    _Atomic bool over; /* set last: the engine writes nothing more but the ring */
     int32_t next_progress;
 
     /* ring */

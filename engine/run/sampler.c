@@ -140,10 +140,14 @@ static void begin(wk_sampler *s, const float *logits, float max, float inv_t) {
     s->n_sorted = s->n_cand = 0;
     s->band = 0;
     s->step = 3.0f / inv_t;
-    for (int32_t i = 0; i < s->n; i++)
-        if (logits[i] == logits[i]) s->c[s->n_cand++] = (cand){logits[i], i};
-    s->limit = s->n_cand;
     s->k->exp_scaled(s->w, logits, max, inv_t, s->n);
+    for (int32_t i = 0; i < s->n; i++) {
+        if (logits[i] == logits[i])
+            s->c[s->n_cand++] = (cand){logits[i], i};
+        else
+            s->w[i] = 0; /* NaN: no candidate, no weight */
+    }
+    s->limit = s->n_cand;
     s->total = vocabulary_sum(s);
 }
 
@@ -187,7 +191,7 @@ static const float *adjust(wk_sampler *s, const float *logits, const wk_sampling
 #define WK_FILTER(name, on, what)
 #include "engine/run/sampler.def"
 #undef WK_ADJUST
-    if (!any || !h) return logits;
+    if (!any) return logits;
     memcpy(s->adjusted, logits, (size_t)s->n * sizeof(float));
 #define WK_ADJUST(name, on, what)                                                                                      \
     if (on) adjust_##name(s, p, h);

@@ -126,27 +126,35 @@ static bool admit_one(wk_sched *s, wk_request *r) {
     r->t_admit = wk_os_now_ns();
     s->active[s->n_active++] = r;
     atomic_fetch_add(&s->n_cached_tok, (uint64_t)r->n_cached);
+    atomic_fetch_sub(&s->s_waiting, 1); /* before its reader can know */
     wk_request_put(r, WK_EV_ADMITTED, (wk_str){"", 0}, r->n_prompt, r->n_cached);
     return true;
 }
 
 static void admit(wk_sched *s) {
     while (s->n_waiting && s->n_active < s->max_seqs) {
-        wk_request *r = s->waiting[s->wait_head];
-        if (atomic_load(&r->cancel)) {
-            wk_request_end(r, WK_FIN_CANCEL);
-            wk_request_drop(r);
-        } else if (!admit_one(s, r)) {
-            return; /* first come, first served: nobody overtakes */
-        }
+        if (!admit_one(s, s->waiting[s->wait_head])) return; /* first come, first served: nobody overtakes */
         s->wait_head = (s->wait_head + 1) % s->wait_room;
         s->n_waiting--;
     }
 }
 
+/* Cancelled ones leave wherever they stand, so that a place in the queue is free at once. */
 static void drop_cancelled(wk_sched *s) {
     for (int32_t i = s->n_active; i-- > 0;)
         if (atomic_load(&s->active[i]->cancel)) finish(s, i, WK_FIN_CANCEL);
+    int32_t kept = 0;
+    for (int32_t i = 0; i < s->n_waiting; i++) {
+        wk_request *r = s->waiting[(s->wait_head + i) % s->wait_room];
+        if (atomic_load(&r->cancel)) {
+            atomic_fetch_sub(&s->s_waiting, 1); /* before its reader can know */
+            wk_request_end(r, WK_FIN_CANCEL);
+            wk_request_drop(r);
+        } else {
+            s->waiting[(s->wait_head + kept++) % s->wait_room] = r;
+        }
+    }
+    s->n_waiting = kept;
 }
 
 void wk_sched_cancel_all(wk_sched *s) {
@@ -205,24 +213,32 @@ static void hash_logits(wk_sched *s, wk_request *r, const float *logits) {
     r->hash = wk_hash_bytes(r->hash, s->row, (size_t)n * sizeof(float));
 }
 
-/* One sampled token: WK_FIN_NONE to go on. Text goes to the ring. */
+static void put_text(wk_request *r) {
+    if (r->text.n) wk_request_put(r, WK_EV_TEXT, wk_buf_str(&r->text), 0, 0);
+}
+
+/* One sampled token: WK_FIN_NONE to go on, WK_FIN_ERROR with the reason in r->error. Text goes to the ring. */
 static wk_finish accept(wk_sched *s, wk_request *r, int32_t id) {
     bool stopped = false;
     if (r->n_generated == 0) r->t_first = wk_os_now_ns();
     wk_buf_reset(&r->text);
-    if (!r->ignore_end && wk_tok_is_end(s->tok, id)) {
-        (void)wk_stream_end(&r->stream, &r->text);
-        if (r->text.n) wk_request_put(r, WK_EV_TEXT, wk_buf_str(&r->text), 0, 0);
-        return WK_FIN_STOP;
+    const bool ends = !r->ignore_end && wk_tok_is_end(s->tok, id);
+    int rc = WICK_OK;
+    if (!ends) {
+        r->tok[r->n_tok++] = id;
+        r->n_generated++;
+        atomic_fetch_add(&s->n_gen_tok, 1);
+        rc = wk_stream_put(&r->stream, id, &r->text, &stopped);
     }
-    r->tok[r->n_tok++] = id;
-    r->n_generated++;
-    atomic_fetch_add(&s->n_gen_tok, 1);
-    (void)wk_stream_put(&r->stream, id, &r->text, &stopped); /* its memory was taken at open */
     const bool full = r->n_generated >= r->max_tokens;
-    if (full && !stopped) (void)wk_stream_end(&r->stream, &r->text);
-    if (r->text.n) wk_request_put(r, WK_EV_TEXT, wk_buf_str(&r->text), 0, 0);
-    return stopped ? WK_FIN_STOP : full ? WK_FIN_LENGTH : WK_FIN_NONE;
+    if (!rc && !stopped && (ends || full)) rc = wk_stream_end(&r->stream, &r->text);
+    if (rc) { /* memory was taken at open: only a vocabulary of very long texts can do it */
+        (void)wk_fail(&r->error, WICK_E_UNSUPPORTED, "the text of token %d is longer than the %d bytes of a step", (int)id,
+                      (int)WK_STEP_TEXT);
+        return WK_FIN_ERROR;
+    }
+    put_text(r);
+    return stopped || ends ? WK_FIN_STOP : full ? WK_FIN_LENGTH : WK_FIN_NONE;
 }
 
 static int32_t index_of(const wk_sched *s, const wk_request *r) {

@@ -74,8 +74,12 @@ static void take_event(answer *a, const wick_event *ev) {
 }
 
 void api_read(wick_request *r, answer *a) {
-    wick_event ev = WICK_EVENT_INIT;
     memset(a, 0, sizeof(*a));
+    api_read_on(r, a);
+}
+
+void api_read_on(wick_request *r, answer *a) {
+    wick_event ev = WICK_EVENT_INIT;
     for (;;) {
         assert_int_equal(wick_next(r, 60000, &ev), WICK_OK);
         if (ev.type == WICK_EV_DONE || ev.type == WICK_EV_ERROR) break;

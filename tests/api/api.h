@@ -37,6 +37,8 @@ wick_request_options api_ids(const wick_token *t, size_t n, int32_t max_tokens);
 wick_request *api_submit(wick_engine *e, const wick_request_options *o);
 /* Reads to the last event; checks the order of events and that every text is whole characters. */
 void api_read(wick_request *r, answer *a);
+/* The rest of one whose ADMITTED was read already; a is zeroed by the caller. */
+void api_read_on(wick_request *r, answer *a);
 /* submit, read, free. */
 void api_run(wick_engine *e, const wick_request_options *o, answer *a);
 wick_token api_token_of(const wick_model *m, const char *text);

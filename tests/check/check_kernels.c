@@ -69,7 +69,7 @@ static long run_level(const options *o, int level) {
             .bench = o->bench,
             .exhaustive = o->exhaustive,
             .verbose = o->verbose,
-            .thin = THIN};
+            .thin = THIN * ck_shrink()};
     long n_fail = 0;
     if (level > 0 && strcmp(k.level, wk_levels[level].name) != 0) {
         printf("WRONG %s: the table calls itself %s\n", wk_levels[level].name, k.level);

@@ -171,6 +171,12 @@ void ck_kernel(ck *c, const char *name, bool inherited, void (*body)(ck *c, int 
     }
 }
 
+int ck_shrink(void) {
+    const char *s = getenv("WK_CHECK_SHRINK");
+    const long n = s ? strtol(s, NULL, 10) : 1;
+    return n >= 1 && n <= 1000 ? (int)n : 1;
+}
+
 long ck_family_run(ck *c, const ck_family *f) {
     snprintf(c->family, sizeof(c->family), "%s", f->name);
     c->n_case = c->n_kernel = c->n_inherited = c->n_fail = 0;

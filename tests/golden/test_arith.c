@@ -109,7 +109,8 @@ static void run_alone(model *m, const setting *s) {
     take(m, &res, what);
     finish(submit(e, m->prompt, m->n_prompt, m->n_generate), &res);
     if (m->n_prompt > 64) assert_true(res.n_cached >= 64);
-    (void)strcat(what, ", prefix reused");
+    (void)snprintf(what, sizeof(what), "level %s, %d threads, chunk %d, prefix reused", s->level ? s->level : "best",
+                   s->threads, s->chunk);
     take(m, &res, what);
     wick_engine_close(e);
 }
@@ -166,7 +167,7 @@ static void check_model(model *m, bool full) {
     char number[32];
     must(wick_model_open(m->path, NULL, &m->m, &err), &err, m->path);
     assert_int_equal(wick_model_get(m->m, "n_vocab", number, sizeof(number), NULL), WICK_OK);
-    m->n_vocab = atoi(number);
+    m->n_vocab = (int)strtol(number, NULL, 10);
     make_prompt(m->prompt, m->n_prompt, m->n_vocab, 7);
     char list[128];
     (void)snprintf(list, sizeof(list), "%s", levels);

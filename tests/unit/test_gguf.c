@@ -22,7 +22,7 @@
 #include "engine/file/store.h"
 #include "tests/fuzz/walk_store.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(WK_EMULATED)
 enum { SLOWER = 20 };
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) ||                         \

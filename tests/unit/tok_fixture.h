@@ -14,7 +14,8 @@
 #include "engine/text/tok.h"
 
 /* How much slower than a release build the time limits of the tests may be. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__) || \
+    defined(WK_EMULATED)
 enum { SLOWER = 20 };
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) ||                         \
