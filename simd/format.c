@@ -116,6 +116,7 @@ static void decode_lane(float *dst, const uint8_t *panel, int lane, int k, int f
 static bool any_nonfinite(const uint8_t *p, int n, int value) {
     const uint16_t exponent = value == WK_UNIT_F16 ? 0x7c00u : 0x7f80u;
     int bad = 0;
+    if (value == WK_UNIT_E8M0) return *p > WK_E8M0_MAX; /* one a block */
     if (value == WK_UNIT_F32) {
         for (int i = 0; i < n; i++) {
             uint32_t u;
@@ -174,6 +175,13 @@ static int find_nonfinite(const uint8_t *row, int k, int fmt) {
 #define wk_encode_Q6_K NULL
 #define wk_encode_IQ4_NL NULL
 #define wk_encode_IQ4_XS NULL
+#define wk_encode_IQ2_XXS NULL
+#define wk_encode_IQ2_XS NULL
+#define wk_encode_IQ2_S NULL
+#define wk_encode_IQ3_XXS NULL
+#define wk_encode_IQ3_S NULL
+#define wk_encode_TQ1_0 NULL
+#define wk_encode_TQ2_0 NULL
 
 #define WK_FORMAT(id, gguf_, block_, bytes_, type, kind_, act_, note_)                             \
     [WK_FMT_##id] = {.name = #id,                                                                  \

@@ -15,6 +15,10 @@
  *     Q4_K         d, dmin, scales planes 12, qs           Q5_K  d, dmin, scales planes 12, qh, qs
  *     Q6_K         d, scales planes 16, qh, ql             Q3_K  d, scales planes 12, hmask, qs
  *     Q2_K         d, dmin, scales planes 16, qs           IQ4_XS  d, scales_h [16] u16, scales_l planes 4, qs
+ *     MXFP4        e planes 1, qs
+ *     TQ1_0        d, qs, qh                       TQ2_0  d, qs
+ *     IQ2_* IQ3_*  the file's fields in their order, d and then dwords: file byte `at` of a block lies at
+ *                  16 * at (simd/quant/iq.h)
  *     F32 F16 BF16 [k][16]
  *   Rows beyond n_row are packed as if the file held zero bytes. A panel is padded to 64 bytes.
  * Source of the block formats: ggml's public block layouts (ggml-common.h). */
@@ -42,6 +46,14 @@ typedef struct { wk_f16 d, dmin; uint8_t scales[12]; uint8_t qh[32]; uint8_t qs[
 typedef struct { uint8_t ql[128]; uint8_t qh[64]; int8_t scales[16]; wk_f16 d; } wk_block_q6_k;
 typedef struct { wk_f16 d; uint8_t qs[16]; } wk_block_iq4_nl;
 typedef struct { wk_f16 d; uint16_t scales_h; uint8_t scales_l[4]; uint8_t qs[128]; } wk_block_iq4_xs;
+typedef struct { wk_f16 d; uint8_t qs[64]; } wk_block_iq2_xxs;
+typedef struct { wk_f16 d; uint8_t qs[64]; uint8_t scales[8]; } wk_block_iq2_xs;
+typedef struct { wk_f16 d; uint8_t qs[32], signs[32], qh[8], scales[8]; } wk_block_iq2_s;
+typedef struct { wk_f16 d; uint8_t qs[64], signs[32]; } wk_block_iq3_xxs;
+typedef struct { wk_f16 d; uint8_t qs[64], qh[8], signs[32], scales[4]; } wk_block_iq3_s;
+typedef struct { uint8_t qs[48], qh[4]; wk_f16 d; } wk_block_tq1_0;
+typedef struct { uint8_t qs[64]; wk_f16 d; } wk_block_tq2_0;
+typedef struct { uint8_t e; uint8_t qs[16]; } wk_block_mxfp4;
 
 typedef enum wk_fmt {
 #define WK_FORMAT(id, gguf, block, bytes, type, kind, act, note) WK_FMT_##id,

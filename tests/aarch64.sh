@@ -108,7 +108,9 @@ same_hash() {
             return 1
         fi
     done
-    echo "$first on every level, $([ -x "$host" ] && echo "and on this machine, " || true)${1##*/}"
+    who=
+    [ ! -x "$host" ] || who=' and on this machine'
+    echo "$first on every level$who: ${1##*/}"
 }
 
 install_tools

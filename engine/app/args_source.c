@@ -153,7 +153,8 @@ wick_status wk_args_model_path(char *out, size_t cap, const char *name, wick_err
     if (strcmp(name, "default") == 0)
         return wk_fail(err, WICK_E_IO,
                        "the default model is not installed; ./start fetches it, or name a file with -m FILE.gguf");
-    return wk_fail(err, WICK_E_IO, "no file and no local model \"%s\"; the local models are in ~/.local/share/wick/models",
+    return wk_fail(err, WICK_E_IO,
+                   "no file and no local model \"%s\"; the local models are in ~/.local/share/wick/models",
                    wk_show(wk_cstr(name)).text);
 }
 

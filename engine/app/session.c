@@ -123,7 +123,8 @@ void wk_session_close(wk_session *s) {
     s->args = NULL;
 }
 
-wick_status wk_session_switch(wk_session *s, const char *path, const char *old_path, wick_status *back, wick_error *err) {
+wick_status wk_session_switch(wk_session *s, const char *path, const char *old_path, wick_status *back,
+                              wick_error *err) {
     wick_model *probe = NULL;
     wick_error lost = {0};
     *back = WICK_OK;

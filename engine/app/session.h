@@ -33,7 +33,8 @@ typedef struct wk_answer {
 wick_status wk_session_open(wk_session *s, const wk_args *a, wk_emit *emit, wick_error *err);
 void wk_session_close(wk_session *s);
 /* Another model in the place of this one; if it cannot be opened, the old one is opened again: WICK_OK in *back. */
-wick_status wk_session_switch(wk_session *s, const char *path, const char *old_path, wick_status *back, wick_error *err);
+wick_status wk_session_switch(wk_session *s, const char *path, const char *old_path, wick_status *back,
+                              wick_error *err);
 bool wk_session_has_template(const wick_model *m);
 
 /* One answer: text goes to stdout as it comes (or into events, or nowhere with --json), and into answer->text. */

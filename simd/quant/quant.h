@@ -14,7 +14,10 @@
 /* What pack does to a unit besides moving it. */
 enum { WK_TURN_NONE, WK_TURN_SIGN, WK_TURN_QH };
 /* What a unit must be: any bits, or a finite number. */
-enum { WK_UNIT_BITS, WK_UNIT_F16, WK_UNIT_BF16, WK_UNIT_F32 };
+enum { WK_UNIT_BITS, WK_UNIT_F16, WK_UNIT_BF16, WK_UNIT_F32, WK_UNIT_E8M0 };
+
+/* The largest e8m0 scale with which every e2m1 code is finite; 255 is NaN. */
+enum { WK_E8M0_MAX = 252 };
 
 enum { WK_FIELD_MAX = 5, WK_BLOCK_BYTES_MAX = 256 };
 
@@ -52,9 +55,23 @@ void wk_encode_Q4_1(void *row, const float *x, int k);
 void wk_encode_Q5_0(void *row, const float *x, int k);
 void wk_encode_Q5_1(void *row, const float *x, int k);
 void wk_encode_Q8_0(void *row, const float *x, int k);
+void wk_encode_MXFP4(void *row, const float *x, int k);
 
 /* The 16 values of the 4-bit table formats. */
 extern const int8_t wk_iq4_code[16];
+/* The 16 codes of MXFP4: twice the e2m1 numbers. */
+extern const int8_t wk_mxfp4_code[16];
+
+/* 2^(e - 128): half of the e8m0 scale, for codes that are doubled. The lowest two are denormal. */
+static inline float wk_e8m0_half(uint8_t e) {
+    return wk_f32_from_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23);
+}
+
+/* Digit i (0..4) of a byte of TQ1_0 minus 1: the byte is a fraction of 256 in base 3, rounded up. */
+static inline int wk_tq1_digit(uint8_t v, int i) {
+    static const uint8_t power[5] = {1, 3, 9, 27, 81};
+    return ((uint8_t)(v * power[i]) * 3 >> 8) - 1;
+}
 
 /* Bit 4j + b of a fifth-bit dword to bit 8b + j: a rotation of the five index bits, made of four swaps of
  * two index bits each. */

@@ -2,7 +2,7 @@
  * loop runs over the 64 bytes of a W4 line (16 rows x 4 k) or over the 16 rows. */
 #include <string.h>
 
-#include "simd/quant/quant.h"
+#include "simd/quant/iq.h"
 #include "simd/ref/ref.h"
 
 enum { LINE = 64 }; /* bytes of 16 rows x 4 k */
@@ -27,9 +27,9 @@ static void nibbles(int8_t *low, int8_t *high, const uint8_t *qs, int zero) {
     for (int i = 0; i < LINE; i++) high[i] = (int8_t)((qs[i] >> 4) - zero);
 }
 
-static void nibbles_table(int8_t *low, int8_t *high, const uint8_t *qs) {
-    for (int i = 0; i < LINE; i++) low[i] = wk_iq4_code[qs[i] & 15];
-    for (int i = 0; i < LINE; i++) high[i] = wk_iq4_code[qs[i] >> 4];
+static void nibbles_table(int8_t *low, int8_t *high, const uint8_t *qs, const int8_t *table) {
+    for (int i = 0; i < LINE; i++) low[i] = table[qs[i] & 15];
+    for (int i = 0; i < LINE; i++) high[i] = table[qs[i] >> 4];
 }
 
 /* Adds `value` to every code of a line whose bit stands in qh. */
@@ -79,7 +79,14 @@ static void block_iq4_nl(wk_panel *dst, int b, const uint8_t *p) {
     int8_t *code = (int8_t *)dst->code + b * 512;
     halves(dst->s + b * 16, p);
     for (int g = 0; g < 4; g++)
-        nibbles_table(code + g * LINE, code + (g + 4) * LINE, p + 32 + g * LINE);
+        nibbles_table(code + g * LINE, code + (g + 4) * LINE, p + 32 + g * LINE, wk_iq4_code);
+}
+
+static void block_mxfp4(wk_panel *dst, int b, const uint8_t *p) {
+    int8_t *code = (int8_t *)dst->code + b * 512;
+    for (int r = 0; r < WK_PANEL; r++) dst->s[b * 16 + r] = wk_e8m0_half(p[r]);
+    for (int g = 0; g < 4; g++)
+        nibbles_table(code + g * LINE, code + (g + 4) * LINE, p + 16 + g * LINE, wk_mxfp4_code);
 }
 
 /* s_j = d * sc_j (exact) and mn_j of Q4_K, Q5_K. */
@@ -177,8 +184,74 @@ static void block_iq4_xs(wk_panel *dst, int b, const uint8_t *p) {
     }
     for (int g = 0; g < 32; g++) {
         int8_t *low = code + (g / 4 * 8 + g % 4) * LINE;
-        nibbles_table(low, low + 4 * LINE, p + 128 + g * LINE);
+        nibbles_table(low, low + 4 * LINE, p + 128 + g * LINE, wk_iq4_code);
     }
+}
+
+/* Row by row: 8 codes are two dwords of the lane. */
+WK_INLINE void block_iq(wk_panel *dst, int b, const uint8_t *p, wk_iq_codes *codes,
+                        wk_iq_scale *scale, int n_sub) {
+    float d[WK_PANEL];
+    halves(d, p);
+    for (int r = 0; r < WK_PANEL; r++) {
+        const uint8_t *lane = p + 4 * r;
+        uint8_t *code = dst->code + b * 4096 + 4 * r;
+        float *s = dst->s + b * n_sub * 16 + r;
+        for (int i = 0; i < 32; i++, code += 2 * LINE) {
+            const uint64_t v = codes(lane, 16, i);
+            const uint32_t low = (uint32_t)v, high = (uint32_t)(v >> 32);
+            memcpy(code, &low, 4);
+            memcpy(code + LINE, &high, 4);
+        }
+        for (int j = 0; j < n_sub; j++) s[j * 16] = d[r] * scale(lane, 16, j);
+    }
+}
+
+static void block_iq2_xxs(wk_panel *dst, int b, const uint8_t *p) {
+    block_iq(dst, b, p, wk_iq2_xxs_codes, wk_iq2_xxs_scale, 8);
+}
+static void block_iq2_xs(wk_panel *dst, int b, const uint8_t *p) {
+    block_iq(dst, b, p, wk_iq2_xs_codes, wk_iq2_xs_scale, 16);
+}
+static void block_iq2_s(wk_panel *dst, int b, const uint8_t *p) {
+    block_iq(dst, b, p, wk_iq2_s_codes, wk_iq2_s_scale, 16);
+}
+static void block_iq3_xxs(wk_panel *dst, int b, const uint8_t *p) {
+    block_iq(dst, b, p, wk_iq3_xxs_codes, wk_iq3_xxs_scale, 8);
+}
+static void block_iq3_s(wk_panel *dst, int b, const uint8_t *p) {
+    block_iq(dst, b, p, wk_iq3_s_codes, wk_iq3_s_scale, 8);
+}
+
+/* d, and 1 as the integer scale of every 16. */
+static void scales_tq(wk_panel *dst, int b, const uint8_t *p) {
+    halves(dst->s + b * 16, p);
+    for (int i = 0; i < 256; i++) dst->sc[b * 256 + i] = 1;
+}
+
+static void block_tq2_0(wk_panel *dst, int b, const uint8_t *p) {
+    int8_t *code = (int8_t *)dst->code + b * 4096;
+    scales_tq(dst, b, p);
+    two_bits(code, p + 32);
+    for (int i = 0; i < 4096; i++) code[i] = (int8_t)(code[i] - 1);
+}
+
+/* n lines of packed bytes hold n_digit digits of as many lines of codes. */
+static void digits(int8_t *code, const uint8_t *qs, int n, int n_digit) {
+    for (int g = 0; g < n * n_digit; g++) {
+        const uint8_t *line = qs + g % n * LINE;
+        for (int i = 0; i < LINE; i++) {
+            code[g * LINE + i] = (int8_t)wk_tq1_digit(line[i], g / n);
+        }
+    }
+}
+
+static void block_tq1_0(wk_panel *dst, int b, const uint8_t *p) {
+    int8_t *code = (int8_t *)dst->code + b * 4096;
+    scales_tq(dst, b, p);
+    digits(code, p + 32, 8, 5);
+    digits(code + 40 * LINE, p + 32 + 8 * LINE, 4, 5);
+    digits(code + 60 * LINE, p + 32 + 12 * LINE, 1, 4);
 }
 
 static void block_f32(wk_panel *dst, int b, const uint8_t *p) { memcpy(dst->f + b * 16, p, 64); }
@@ -216,7 +289,15 @@ static void block_bf16(wk_panel *dst, int b, const uint8_t *p) {
     X(Q5_K, q5_k)                                                                                  \
     X(Q6_K, q6_k)                                                                                  \
     X(IQ4_NL, iq4_nl)                                                                              \
-    X(IQ4_XS, iq4_xs)
+    X(IQ4_XS, iq4_xs)                                                                              \
+    X(IQ2_XXS, iq2_xxs)                                                                            \
+    X(IQ2_XS, iq2_xs)                                                                              \
+    X(IQ2_S, iq2_s)                                                                                \
+    X(IQ3_XXS, iq3_xxs)                                                                            \
+    X(IQ3_S, iq3_s)                                                                                \
+    X(TQ1_0, tq1_0)                                                                                \
+    X(TQ2_0, tq2_0)                                                                                \
+    X(MXFP4, mxfp4)
 #define COUNT(id, name) +1
 
 FORMATS(EXPAND)

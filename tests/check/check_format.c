@@ -126,7 +126,8 @@ static void body_nonfinite(ck *c, int fmt) {
             uint8_t old[4], *p = row + (size_t)at * f->bytes + d->at;
             memcpy(old, p, d->unit);
             p[d->unit - 1] |= 0x7f;
-            p[d->unit - 2] |= 0xfc; /* all exponent bits of f16, bf16, f32 */
+            if (d->unit > 1) p[d->unit - 2] |= 0xfc; /* all exponent bits of f16, bf16, f32 */
+            if (d->value == WK_UNIT_E8M0) *p = (uint8_t)ck_range(c, WK_E8M0_MAX + 1, 255);
             const int found = f->find_nonfinite(row, k);
             if (found != at) ck_fail(c, "field %d: found in block %d, planted in %d", j, found, at);
             memcpy(p, old, d->unit);
@@ -176,7 +177,7 @@ static void body_encode(ck *c, int fmt) {
     static const double step[WK_FMT_COUNT] = {
         [WK_FMT_F16] = 0x1p-11,    [WK_FMT_BF16] = 0x1p-8,    [WK_FMT_Q4_0] = 1.01 / 8,
         [WK_FMT_Q4_1] = 1.01 / 15, [WK_FMT_Q5_0] = 1.01 / 16, [WK_FMT_Q5_1] = 1.01 / 31,
-        [WK_FMT_Q8_0] = 0.51 / 127};
+        [WK_FMT_Q8_0] = 0.51 / 127,   [WK_FMT_MXFP4] = 1.01 / 4};
     for (int i = 0; i < 60; i++) {
         const int k = 32 * ck_range(c, 1, 8);
         if (!ck_case(c, "k %d", k)) continue;
@@ -235,6 +236,23 @@ static void body_layout(ck *c, int arg) {
         {WK_FMT_IQ4_XS, 4 + 3, 64 + 48, 1},
         {WK_FMT_IQ4_XS, 8 + 9, 128 + 2 * 64 + 1, 4},
         {WK_FMT_IQ4_NL, 2, 32, 4},
+        {WK_FMT_IQ2_XXS, 0, 0, 2},
+        {WK_FMT_IQ2_XXS, 2 + 63, 32 + 15 * 64 + 3, 4},
+        {WK_FMT_IQ2_XS, 66 + 5, 1056 + 64 + 1, 4},
+        {WK_FMT_IQ2_S, 34, 544, 4},
+        {WK_FMT_IQ2_S, 66, 1056, 4},
+        {WK_FMT_IQ2_S, 74 + 7, 1184 + 64 + 3, 4},
+        {WK_FMT_IQ3_XXS, 66 + 4, 1056 + 64, 4},
+        {WK_FMT_IQ3_S, 66, 1056, 4},
+        {WK_FMT_IQ3_S, 74, 1184, 4},
+        {WK_FMT_IQ3_S, 106 + 3, 1696 + 3, 4},
+        {WK_FMT_TQ1_0, 52, 0, 2},
+        {WK_FMT_TQ1_0, 0, 32, 4},
+        {WK_FMT_TQ1_0, 48 + 3, 800 + 3, 4},
+        {WK_FMT_TQ2_0, 64, 0, 2},
+        {WK_FMT_TQ2_0, 4, 32 + 64, 4},
+        {WK_FMT_MXFP4, 0, 0, 1},
+        {WK_FMT_MXFP4, 1 + 15, 16 + 3 * 64 + 3, 4},
         {WK_FMT_F32, 0, 0, 4},
         {WK_FMT_BF16, 0, 0, 2},
         {WK_FMT_F16, 1, 1, 2},
@@ -294,7 +312,7 @@ void ck_format(ck *c) {
         RUN("nonfinite", body_nonfinite);
         if (!t->encode) continue;
         RUN("encode", body_encode);
-        if (t->block == 32) {
+        if (t->block == 32 && f != WK_FMT_MXFP4) { /* MXFP4: tests/golden/test_formats.c */
             RUN("golden", body_golden);
         }
 #undef RUN

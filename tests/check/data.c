@@ -19,6 +19,10 @@ static void set_value(ck *c, uint8_t *p, int value, ck_weight w) {
         memcpy(p, &f, 4);
         return;
     }
+    if (value == WK_UNIT_E8M0) {
+        *p = (uint8_t)(w == CK_W_SCALES ? ck_range(c, 0, WK_E8M0_MAX) : ck_range(c, 115, 125));
+        return;
+    }
     uint16_t h = half_of(c, w);
     if (value == WK_UNIT_BF16 && w == CK_W_SCALES)
         h = (uint16_t)(ck_u32(c) % 0x7f80u | (ck_u32(c) & 0x8000u));

@@ -14,10 +14,11 @@ def cuts():
     for i in range(len(WHOLE)):
         if WHOLE[i:i + 2] in ("{%", "{{"):
             inside = True
-        if inside and i - at >= 3 and WHOLE[i - 1] != "}":
+        closed = WHOLE[i - 1:i + 1] in ("%}", "}}")
+        if inside and i - at >= 3 and not closed:
             out["cut_%d" % i] = WHOLE[:i + 1]
             at = i
-        if WHOLE[i - 1:i + 1] in ("%}", "}}"):
+        if closed:
             inside = False
     return out
 
@@ -41,7 +42,7 @@ HOSTILE = {
     "string_open": "{{ 'abc }}",
     "escape_bytes": "{% \x1b[31m %}",
     "two_operators": "{{ 1 + * 2 }}",
-    "keyword_as_name": "{% set in = 1 %}",
+    "keyword_as_name": "{% set true = 1 %}",
     "number_of_letters": "{{ 12abc }}",
     "break_outside": "{% break %}",
     "not_utf8": b"{{ messages }}\xff\xfe",

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Makes hostile model files, and good files that look like them, out of small seed models.
 
-    python3 tests/golden/make_hostile.py FOLDER     everything, for tests/api/test_hostile.py
+    python3 tests/golden/make_hostile.py FOLDER     everything, and index.json, for tests/api/test_hostile.py
     python3 tests/golden/make_hostile.py            the few that are kept: tests/golden/bad_model/E_<CODE>_<what>.gguf
 
 Standard library only; the output is the same every time. A bad file has one fault. A case is (name, stage, word, files):
 `stage` says who must refuse it, `word` is what the sentence must say, the first of `files` is the one to open."""
+import json
 import os
 import random
 import struct
@@ -409,7 +410,7 @@ def cases():
     over = spm
     for n, (shape, kind, data) in spm.tensor.items():
         over = over.weight(n, shape, kind, big * (len(data) // 4))
-    yield "overflow", "numeric", "finite", {"overflow.gguf": over.bytes()}
+    yield "overflow", "numeric", "", {"overflow.gguf": over.bytes()}
 
 
 # ---- good ---------------------------------------------------------------------------------------------------
@@ -440,10 +441,11 @@ def shuffled(m, seed):
     return Model({k: m.meta[k] for k in keys}, m.tensor).bytes(order=names, data_order=data)
 
 
-def retyped(m, kind, least=0):
+def retyped(m, kind):
+    """All u32 keys as another type of integer, where they fit."""
     out = m
     for k, (old, x) in m.meta.items():
-        if old == U32 and least <= x < (200 if kind in (U8, I8) else 2**31):
+        if old == U32 and x <= (127 if kind == I8 else 255):
             out = out.put(k, kind, x)
     return out
 
@@ -471,8 +473,7 @@ def same_bits():
         yield family, "together_again", m.put("split.count", U16, 0).put("split.no", U16, 0).put(
             "split.tensors.count", I32, len(names)).bytes()
         for kind, what in ((U8, "u8"), (I8, "i8"), (U16, "u16"), (I16, "i16"), (I32, "i32"), (U64, "u64"), (I64, "i64")):
-            yield family, "integers_" + what, (retyped(m, kind) if kind != I8 else retyped(m, I8, 200) if False else
-                                               m.put(".block_count", I8, 2)).bytes()
+            yield family, "integers_" + what, retyped(m, kind).bytes()
         eps = struct.unpack("<f", struct.pack("<f", 1e-5))[0]
         yield family, "reals_f64", m.put(".attention.layer_norm_rms_epsilon", F64, eps).put(".rope.freq_base", U32, 10000).bytes()
         yield family, "optional_keys_absent", m.drop(".rope.freq_base", ".attention.value_length",
@@ -520,12 +521,12 @@ def loads():
     yield "empty_tokens", "run", texts(texts(bpe, 270, ""), 271, "").bytes()
     yield "same_tokens", "run", texts(bpe, 270, "a").bytes()
     yield "merges_in_a_circle", "run", bpe.put(G + "merges", ARR, (STR, ["a b", "ab a", "aba b", "b a", "ba b"])).bytes()
-    yield "all_control", "run", bpe.put(G + "token_type", ARR, (I32, [3] * 288)).bytes()
+    yield "all_control", "show", bpe.put(G + "token_type", ARR, (I32, [3] * 288)).bytes()
     yield "all_user", "run", bpe.put(G + "token_type", ARR, (I32, [4] * 288)).bytes()
-    yield "all_unused", "run", bpe.put(G + "token_type", ARR, (I32, [5] * 288)).bytes()
+    yield "all_unused", "show", bpe.put(G + "token_type", ARR, (I32, [5] * 288)).bytes()
     yield "no_ids", "run", bpe.drop(G + "bos_token_id", G + "eos_token_id").bytes()
     yield "zeros", "run", Model(spm.meta, {k: (s, t, bytes(len(d))) for k, (s, t, d) in spm.tensor.items()}).bytes()
-    yield "context_1", "run", spm.put(".context_length", U32, 1).bytes()
+    yield "context_1", "show", spm.put(".context_length", U32, 1).bytes()
     yield "context_16m", "run", spm.put(".context_length", U32, 16777216).bytes()
 
 
@@ -563,12 +564,32 @@ def kept():
     }
 
 
+def write_all(folder):
+    """Files, and what is expected of them. Good files in parts are opened by their last part."""
+    def put(files):
+        for file, data in files.items():
+            with open(os.path.join(folder, file), "wb") as f:
+                f.write(data)
+        return list(files)
+
+    index = {"bad": [], "same": [], "loads": [], "seeds": []}
+    for name, stage, word, files in cases():
+        index["bad"].append([name, stage, word, put(files)[0]])
+    for family, name, data in same_bits():
+        stem = "good_%s_%s" % (family, name)
+        files = {"%s-%s.gguf" % (stem, k): d for k, d in data.items()} if isinstance(data, dict) else {stem + ".gguf": data}
+        index["same"].append([family, name, put(files)[-1]])
+    for name, what, data in loads():
+        index["loads"].append([name, what, put({"good_%s.gguf" % name: data})[0]])
+    for name, m in (("bpe", seed_bpe()), ("spm", seed_spm())):
+        index["seeds"] += put({"seed_%s.gguf" % name: m.bytes()})
+    with open(os.path.join(folder, "index.json"), "w") as f:
+        json.dump(index, f)
+
+
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         make_bad.write(["bad_model"], {k: m.bytes() for k, m in kept().items()})
         print(len(kept()), "kept in", os.path.join(HERE, "bad_model"))
     else:
-        for name, stage, _, files in cases():
-            for file, data in files.items():
-                with open(os.path.join(sys.argv[1], file), "wb") as f:
-                    f.write(data)
+        write_all(sys.argv[1])

@@ -15,6 +15,7 @@
 
 enum { N_CTX = 256, FIRST = N_CTX / 2, N_ROW = N_CTX - 1 - FIRST, TEXT_CAP = 1 << 18, SKIP = 77 };
 #define BOUND 1.1      /* the project's own promise */
+#define PPL_RATIO 2e-3  /* the quantised model's perplexity against llama.cpp's */
 #define PPL_BOUND 1e-3 /* same text, same reference: two f32 programs differ by their sums only */
 
 /* What kl.txt says. */
@@ -128,6 +129,8 @@ static int judge(const run_of_chunk *r, const row_of_table *want, const char *mo
     if (!(fabs(ppl_ref / want->ppl_f32 - 1) <= PPL_BOUND))
         bad = printf("FAILED: the f32 model's perplexity is %.4f, the table says %.4f: another text, or it is wrong\n",
                      ppl_ref, want->ppl_f32);
+    if (!(fabs(exp(r->nll / n) / want->ppl - 1) <= PPL_RATIO))
+        bad = printf("FAILED: the perplexity is %.4f, llama.cpp's %.4f: more than 0.2 %% apart\n", exp(r->nll / n), want->ppl);
     if (!(kl > 0)) bad = printf("FAILED: the mean is %g, quantised arithmetic cannot be exact\n", kl);
     return bad ? 1 : 0;
 }

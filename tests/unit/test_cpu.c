@@ -1,0 +1,313 @@
+/* test_cpu.c: the host as a device: the same bits whether steps are grouped into stages or not, whether a sequence runs
+ * alone or beside others, in one piece or in many, with 1, 2 or 3 threads, whichever rows are asked for, wherever its
+ * pages lie, whatever they held before, and when they are copies. */
+#include "tests/unit/unit.h"
+
+#include <stdio.h>
+
+#include "engine/base/arena.h"
+#include "engine/base/rng.h"
+#include "engine/cpu/cpu.h"
+#include "engine/file/store.h"
+#include "simd/kernels.h"
+
+enum { MAX_TOK = 224, MAX_OUT = 224, N_PAGE = 16, N_IDS = 200 };
+
+typedef struct dev {
+    wk_store *store;
+    wk_plan *plan;
+    wk_dev *dev;
+    wk_exec *exec;
+    float *logits;
+    uint8_t bad[MAX_TOK];
+} dev;
+
+static const char *const arch[] = {"llama", "qwen3", "gemma3"};
+static int32_t ids[4][N_IDS];
+
+static const wk_backend_ops *ops(void) { return wk_cpu_backend(); }
+
+static int set_up(void **state) {
+    (void)state;
+    for (uint32_t i = 0; i < 4 * N_IDS; i++) {
+        uint32_t r[4];
+        const uint32_t c[4] = {i, 0, 0, 0};
+        wk_philox(r, 1, c);
+        ids[i / N_IDS][i % N_IDS] = (int32_t)(r[0] % 288);
+    }
+    return 0;
+}
+
+static dev *open_dev(const char *name, int kv_type, int n_thread, bool ungrouped, bool keep) {
+    wk_err err = {0};
+    char path[96];
+    dev *d = wk_new(dev);
+    assert_non_null(d);
+    const wk_plan_options o = {.max_tok = MAX_TOK, .max_out = MAX_OUT, .kv_type = kv_type, .ungrouped = ungrouped, .keep = keep};
+    const wk_host host = {.size = sizeof(host), .n_thread = n_thread, .n_cpu = 2, .cpu_mask = UINT32_MAX};
+    (void)snprintf(path, sizeof(path), "tests/golden/tiny/%s.gguf", name);
+    if (wk_store_open(&d->store, path, &err) || wk_plan_build(&d->plan, d->store, &o, &err) ||
+        ops()->open(&d->dev, 0, &host, &err) || ops()->prepare(&d->exec, d->dev, d->plan, N_PAGE, &err))
+        fail_msg("%s: %s", path, err.message);
+    d->logits = wk_alloc_aligned((size_t)MAX_OUT * (size_t)d->plan->n_vocab * sizeof(float));
+    assert_non_null(d->logits);
+    return d;
+}
+
+static void close_dev(dev *d) {
+    ops()->unprepare(d->exec);
+    ops()->close(d->dev);
+    wk_plan_free(d->plan);
+    wk_store_close(d->store);
+    wk_free_aligned(d->logits);
+    wk_free(d);
+}
+
+static size_t row_bytes(const dev *d) { return (size_t)d->plan->n_vocab * sizeof(float); }
+
+static void go(dev *d, const wk_batch *b) {
+    wk_err err = {0};
+    wk_batch c = *b;
+    c.logits = d->logits;
+    c.bad_tok = d->bad;
+    memset(d->bad, 0, sizeof(d->bad));
+    memset(d->logits, 0xff, (size_t)MAX_OUT * row_bytes(d));
+    if (ops()->run(d->exec, &c, &err) || ops()->wait(d->exec, &err)) fail_msg("%s", err.message);
+    for (int32_t i = 0; i < b->n_tok; i++) assert_int_equal(d->bad[i], 0);
+}
+
+/* Ids i0 .. i1-1 of sequence s on these pages; logits of all of them, or of the last alone. */
+static void run(dev *d, int s, int32_t i0, int32_t i1, const uint32_t *page, bool all) {
+    int32_t out[MAX_TOK];
+    uint32_t zero[8];
+    int32_t n_zero = 0;
+    for (int32_t i = 0; i < i1 - i0; i++) out[i] = all ? i : i1 - i0 - 1;
+    for (int32_t p = (i0 + 63) / 64; p < (i1 + 63) / 64; p++) zero[n_zero++] = page[p];
+    const wk_batch_seq seq = {0, i1 - i0, i0, (i1 + 63) / 64, page};
+    const wk_batch b = {.n_tok = i1 - i0, .n_seq = 1, .n_out = all ? i1 - i0 : 1, .tok = &ids[s][i0], .out = out, .seq = &seq,
+                        .zero = zero, .n_zero = n_zero};
+    go(d, &b);
+}
+
+/* [N_IDS][V] logits of sequence s in one piece: what everything else is compared with. */
+static float *whole(const char *name, int kv_type, int s) {
+    static const uint32_t page[] = {0, 1, 2, 3};
+    dev *d = open_dev(name, kv_type, 1, false, false);
+    float *want = wk_alloc((size_t)N_IDS * row_bytes(d));
+    assert_non_null(want);
+    run(d, s, 0, N_IDS, page, true);
+    memcpy(want, d->logits, (size_t)N_IDS * row_bytes(d));
+    close_dev(d);
+    return want;
+}
+
+static void same(const dev *d, const float *want, int32_t want_row, int32_t row, int32_t n, const char *what) {
+    const size_t v = (size_t)d->plan->n_vocab;
+    for (int32_t i = 0; i < n; i++)
+        if (memcmp(want + (size_t)(want_row + i) * v, d->logits + (size_t)(row + i) * v, row_bytes(d)) != 0)
+            fail_msg("%s: the logits of position %d differ", what, (int)(want_row + i));
+}
+
+/* ---- plans and threads --------------------------------------------------------------------------- */
+
+static void test_grouping_and_threads(void **s) {
+    (void)s;
+    static const uint32_t page[] = {3, 0, 7, 5};
+    for (int a = 0; a < 3; a++) {
+        float *want = whole(arch[a], WK_KV_F16, 0);
+        for (int way = 0; way < 5; way++) {
+            const bool ungrouped = way == 1 || way == 3, keep = way == 2 || way == 3;
+            const int threads = way < 3 ? 2 : way == 3 ? 1 : 3;
+            dev *d = open_dev(arch[a], WK_KV_F16, threads, ungrouped, keep);
+            run(d, 0, 0, N_IDS, page, true);
+            same(d, want, 0, 0, N_IDS, ungrouped ? "ungrouped" : "grouped");
+            close_dev(d);
+        }
+        wk_free(want);
+    }
+}
+
+/* Chunks with every size about the borders of "few rows", a block of attention, and a page. */
+static void test_chunks(void **s) {
+    (void)s;
+    static const uint32_t page[] = {9, 8, 15, 0};
+    static const int32_t chunk[] = {1, 2, 3, 1, 12, 13, 31, 1, 1, 63, 2, 65, 1, 4};
+    for (int a = 0; a < 3; a++)
+        for (int kv = 0; kv < 3; kv++) {
+            float *want = whole(arch[a], kv, 1);
+            for (int threads = 1; threads <= 3; threads += 2) {
+                dev *d = open_dev(arch[a], kv, threads, false, false);
+                int32_t at = 0;
+                for (size_t i = 0; at < N_IDS && i < sizeof(chunk) / sizeof(*chunk); i++) {
+                    const int32_t end = at + chunk[i] < N_IDS ? at + chunk[i] : N_IDS;
+                    run(d, 1, at, end, page, true);
+                    same(d, want, at, 0, end - at, arch[a]);
+                    at = end;
+                }
+                assert_int_equal(at, N_IDS);
+                close_dev(d);
+            }
+            wk_free(want);
+        }
+}
+
+/* ---- batches ------------------------------------------------------------------------------------- */
+
+/* Four sequences step by step, each with a size of its own, rows picked from some of their tokens. */
+static void check_crowd(const char *name, int threads) {
+    static const uint32_t page[4][4] = {{12, 3, 9, 1}, {0, 8, 4, 2}, {5, 10, 6, 7}, {11, 13, 14, 15}};
+    static const int32_t size[4] = {50, 1, 7, 22};
+    float *want[4];
+    int32_t past[4] = {0}, tok[MAX_TOK], out[MAX_TOK], pos[MAX_TOK], of[MAX_TOK];
+    for (int q = 0; q < 4; q++) want[q] = whole(name, WK_KV_F16, q);
+    dev *d = open_dev(name, WK_KV_F16, threads, false, false);
+    for (int step = 0; past[0] < N_IDS - 50; step++) {
+        wk_batch_seq seq[4];
+        uint32_t zero[16];
+        wk_batch b = {.tok = tok, .out = out, .seq = seq, .zero = zero};
+        for (int q = 0; q < 4; q++) {
+            const int32_t n = size[(q + step) % 4];
+            if (past[q] + n > N_IDS || (step + q) % 5 == 4) continue; /* not all are there each time */
+            for (int32_t p = (past[q] + 63) / 64; p < (past[q] + n + 63) / 64; p++) zero[b.n_zero++] = page[q][p];
+            seq[b.n_seq++] = (wk_batch_seq){b.n_tok, n, past[q], (past[q] + n + 63) / 64, page[q]};
+            for (int32_t i = 0; i < n; i++, b.n_tok++) {
+                tok[b.n_tok] = ids[q][past[q] + i];
+                if ((past[q] + i) % 3 != (int32_t)step % 3) continue;
+                out[b.n_out] = b.n_tok;
+                pos[b.n_out] = past[q] + i;
+                of[b.n_out++] = q;
+            }
+            past[q] += n;
+        }
+        go(d, &b);
+        for (int32_t i = 0; i < b.n_out; i++) same(d, want[of[i]], pos[i], i, 1, "in a crowd");
+    }
+    close_dev(d);
+    for (int q = 0; q < 4; q++) wk_free(want[q]);
+}
+
+static void test_crowd(void **s) {
+    (void)s;
+    for (int a = 0; a < 3; a++) {
+        check_crowd(arch[a], 1);
+        check_crowd(arch[a], 2);
+    }
+}
+
+/* No row, the first, the last, two in the middle: what is not asked for changes nothing. */
+static void test_rows_asked_for(void **s) {
+    (void)s;
+    static const uint32_t page[] = {0, 1, 2, 3};
+    static const int32_t rows[][3] = {{0, 0, 0}, {1, 0, 0}, {1, 1, 0}, {2, 0, 1}, {1, 99, 0}, {2, 33, 34}, {2, 0, 99}};
+    for (int a = 0; a < 3; a++) {
+        float *want = whole(arch[a], WK_KV_F16, 2);
+        dev *d = open_dev(arch[a], WK_KV_F16, 2, false, false);
+        for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+            const int32_t n = rows[i][1] < 2 && rows[i][2] < 2 ? 2 : 100; /* few tokens too */
+            const wk_batch_seq seq = {0, n, 0, (n + 63) / 64, page};
+            const wk_batch b = {.n_tok = n, .n_seq = 1, .n_out = rows[i][0], .tok = ids[2], .out = &rows[i][1], .seq = &seq,
+                                .zero = page, .n_zero = (n + 63) / 64};
+            go(d, &b);
+            for (int32_t k = 0; k < rows[i][0]; k++) same(d, want, rows[i][1 + k], k, 1, arch[a]);
+        }
+        run(d, 2, 100, 101, page, false);
+        run(d, 2, 101, N_IDS, page, true);
+        same(d, want, 101, 0, N_IDS - 101, "after a batch without rows");
+        close_dev(d);
+        wk_free(want);
+    }
+}
+
+/* ---- pages --------------------------------------------------------------------------------------- */
+
+/* A page handed out anew is zeroed whatever it held, and no other is touched. */
+static void test_pages_are_zeroed(void **s) {
+    (void)s;
+    static const uint32_t first[] = {6, 2, 4, 1}, other[] = {0, 3, 5, 7};
+    float *want0 = whole("gemma3", WK_KV_F16, 0), *want1 = whole("gemma3", WK_KV_F16, 1);
+    dev *d = open_dev("gemma3", WK_KV_F16, 2, false, false);
+    run(d, 0, 0, 150, first, true);
+    run(d, 1, 0, N_IDS, other, true);
+    run(d, 0, 150, N_IDS, first, true); /* its pages stand as they were */
+    same(d, want0, 150, 0, N_IDS - 150, "after another one");
+    run(d, 1, 0, N_IDS, first, true); /* the same pages in new hands */
+    same(d, want1, 0, 0, N_IDS, "on used pages");
+    close_dev(d);
+    wk_free(want0);
+    wk_free(want1);
+}
+
+/* A copied tail goes on by itself, and so does the original. The target may be a page that is new. */
+static void check_copy(const char *name, bool zero_too, int threads) {
+    static const uint32_t a[] = {1, 2, 3, 4}, b[] = {1, 9, 10, 11};
+    const uint32_t copy[] = {9, 2}, zero[] = {9, 8, 7, 12, 13};
+    float *want = whole(name, WK_KV_F16, 3);
+    dev *d = open_dev(name, WK_KV_F16, threads, false, false);
+    run(d, 3, 0, 100, a, true);
+    const int32_t out[] = {0};
+    const wk_batch_seq seq = {0, 1, 100, 2, b};
+    const wk_batch batch = {.n_tok = 1, .n_seq = 1, .n_out = 1, .tok = &ids[3][100], .out = out, .seq = &seq, .copy = copy,
+                            .n_copy = 1, .zero = zero, .n_zero = zero_too ? 5 : 0};
+    go(d, &batch);
+    same(d, want, 100, 0, 1, "a copied page");
+    run(d, 0, 101, 128, b, true); /* other tokens on the copy */
+    run(d, 3, 100, N_IDS, a, true);
+    same(d, want, 100, 0, N_IDS - 100, "the original of a copy");
+    close_dev(d);
+    wk_free(want);
+}
+
+static void test_pages_are_copied(void **s) {
+    (void)s;
+    for (int threads = 1; threads <= 3; threads++)
+        for (int i = 0; i < 6; i++) check_copy(arch[i % 3], i >= 3, threads);
+}
+
+/* ---- refusals and numbers ------------------------------------------------------------------------ */
+
+static void test_refusals(void **s) {
+    (void)s;
+    wk_err err = {0};
+    wk_dev *no = NULL;
+    const wk_host host = {.size = sizeof(host), .n_thread = 1, .n_cpu = 1, .cpu_mask = UINT32_MAX};
+    assert_int_equal(ops()->open(&no, 1, &host, &err), WICK_E_DEVICE);
+    assert_null(no);
+    assert_int_equal(ops()->count(), 1);
+    dev *d = open_dev("llama", WK_KV_F16, 1, false, false);
+    wk_batch b = {.n_tok = 0, .logits = d->logits, .bad_tok = d->bad};
+    assert_int_equal(ops()->run(d->exec, &b, &err), WICK_E_ARG);
+    b.n_tok = MAX_TOK + 1;
+    assert_int_equal(ops()->run(d->exec, &b, &err), WICK_E_ARG);
+    b.n_tok = 1;
+    b.n_out = MAX_OUT + 1;
+    assert_int_equal(ops()->run(d->exec, &b, &err), WICK_E_ARG);
+    assert_true(err.message[0] != 0);
+    ops()->unprepare(NULL);
+    ops()->close(NULL);
+    close_dev(d);
+}
+
+/* Grouping is worth its name: fewer barriers than steps. */
+static void test_stages_save_barriers(void **s) {
+    (void)s;
+    static const uint32_t page[] = {0, 1, 2, 3};
+    for (int a = 0; a < 3; a++) {
+        dev *g = open_dev(arch[a], WK_KV_F16, 2, false, false), *u = open_dev(arch[a], WK_KV_F16, 2, true, false);
+        run(g, 0, 0, 1, page, true);
+        run(u, 0, 0, 1, page, true);
+        assert_true(wk_cpu_barriers(g->exec) * 2 < wk_cpu_barriers(u->exec));
+        assert_true(wk_cpu_barriers(u->exec) >= (uint64_t)u->plan->n_step);
+        close_dev(g);
+        close_dev(u);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_grouping_and_threads), cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_crowd),                cmocka_unit_test(test_rows_asked_for),
+        cmocka_unit_test(test_pages_are_zeroed),     cmocka_unit_test(test_pages_are_copied),
+        cmocka_unit_test(test_refusals),             cmocka_unit_test(test_stages_save_barriers),
+    };
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
