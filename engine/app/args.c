@@ -11,7 +11,10 @@
 #include "engine/base/err.h"
 #include "engine/base/str.h"
 
-enum { RUN = WK_CMD_RUN, CHAT = WK_CMD_CHAT, SHOW = WK_CMD_SHOW, TOK = WK_CMD_TOK, PLAN = WK_CMD_PLAN };
+enum {
+    RUN = WK_CMD_RUN, CHAT = WK_CMD_CHAT, SHOW = WK_CMD_SHOW, TOK = WK_CMD_TOK, PLAN = WK_CMD_PLAN,
+    DOC = WK_CMD_DOC
+};
 
 #define FLAG "flag"
 #define INT "int"
@@ -42,6 +45,7 @@ const wk_command wk_commands[WK_COMMAND_COUNT] = {
     {"show", SHOW, "what a model file holds", "MODEL"},
     {"tokenize", TOK, "text as token ids", "[MODEL] TEXT"},
     {"plan", PLAN, "will it fit, what it does", "MODEL [--steps]"},
+    {"doctor", DOC, "what this machine gives", ""},
 };
 
 unsigned wk_args_command(const char *name) {

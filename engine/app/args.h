@@ -9,7 +9,7 @@
 #include "engine/base/buf.h"
 #include "engine/wick.h"
 
-enum { WK_CMD_RUN = 1, WK_CMD_CHAT = 2, WK_CMD_SHOW = 4, WK_CMD_TOK = 8, WK_CMD_PLAN = 16 };
+enum { WK_CMD_RUN = 1, WK_CMD_CHAT = 2, WK_CMD_SHOW = 4, WK_CMD_TOK = 8, WK_CMD_PLAN = 16, WK_CMD_DOC = 32 };
 
 typedef enum wk_arg_id {
 #define WK_ARG(id, long_name, short_name, type, min, max, dflt, argument, cmds, group, level, help) WK_ARG_##id,

@@ -1,6 +1,7 @@
 /* cmd_plan.c: will it fit, and the steps that a model becomes. */
 #include "engine/app/cmd.h"
 #include "engine/app/emit.h"
+#include "engine/app/session.h"
 #include "engine/base/err.h"
 #include "engine/wick_x.h"
 
@@ -30,16 +31,40 @@ static const char *verdict(const wick_fit_result *f, int *code) {
     return f->fits ? tight ? "tight" : "fits" : "does not fit";
 }
 
-static void put_table(wk_emit *e, const wick_fit_result *f, const char *word) {
+enum { CTX_STEP = 256 };
+
+/* The longest context that fits, in steps of 256 tokens: the smallest change that helps. 0: none does. */
+static int32_t longest_context(const wk_args *a, const wick_fit_result *f) {
+    int32_t low = 0, high = f->n_ctx / CTX_STEP;
+    while (low < high) {
+        wick_engine_options o = wk_session_engine(a);
+        wick_fit_result g = WICK_FIT_RESULT_INIT;
+        const int32_t mid = (low + high + 1) / 2;
+        o.n_ctx = mid * CTX_STEP;
+        if (wick_fit(a->model_path, &o, &g, NULL) == WICK_OK && g.fits)
+            low = mid;
+        else
+            high = mid - 1;
+    }
+    return low * CTX_STEP;
+}
+
+static void put_table(wk_emit *e, const wk_args *a, const wick_fit_result *f, const char *word, int32_t fitting) {
+    static const char *const kv[] = {"f16", "f32", "bf16"};
     wk_buf *b = &e->line;
-    (void)wk_buf_addf(b, "weights      %9.1f MB\nKV cache     %9.1f MB  (%d tokens, f16)\nactivations  %9.1f MB\n",
-                      (double)f->weights / 1e6, (double)f->kv / 1e6, (int)f->n_ctx, (double)f->activations / 1e6);
+    (void)wk_buf_addf(b, "weights      %9.1f MB\nKV cache     %9.1f MB  (%d tokens, %s)\nactivations  %9.1f MB\n",
+                      (double)f->weights / 1e6, (double)f->kv / 1e6, (int)f->n_ctx, kv[a->v[WK_ARG_KV].i],
+                      (double)f->activations / 1e6);
     (void)wk_buf_addf(b, "needs        %9.1f MB  (with 67 MB of margin)\navailable    %9.1f MB\nverdict      %s\n",
                       (double)f->need / 1e6, (double)f->available / 1e6, word);
+    if (!f->fits && fitting)
+        (void)wk_buf_addf(b, "fits with    --ctx %d\n", (int)fitting);
+    else if (!f->fits)
+        (void)wk_buf_adds(b, "fits with    no context at all: the weights are too large for this machine\n");
     if (!b->failed) (void)wk_out_write(&e->out, b->p, b->n); /* kept in out.error */
 }
 
-static void put_object(wk_emit *e, const wk_args *a, const wick_fit_result *f, const char *word) {
+static void put_object(wk_emit *e, const wk_args *a, const wick_fit_result *f, const char *word, int32_t fitting) {
     wk_emit_begin(e, "done");
     wk_emit_str(e, "model", wk_cstr(a->model_path));
     wk_emit_str(e, "verdict", wk_cstr(word));
@@ -50,17 +75,20 @@ static void put_object(wk_emit *e, const wk_args *a, const wick_fit_result *f, c
     wk_emit_int(e, "activations", (int64_t)f->activations);
     wk_emit_int(e, "n_ctx", f->n_ctx);
     wk_emit_int(e, "threads", f->threads);
+    if (!f->fits) wk_emit_int(e, "ctx_that_fits", fitting);
     wk_emit_done(e);
 }
 
 static wick_status memory(const wk_args *a, wk_emit *e, int *code, wick_error *err) {
     wick_fit_result f = WICK_FIT_RESULT_INIT;
-    WK_TRY(wick_fit(a->model_path, NULL, &f, err));
+    const wick_engine_options o = wk_session_engine(a);
+    WK_TRY(wick_fit(a->model_path, &o, &f, err));
     const char *word = verdict(&f, code);
+    const int32_t fitting = f.fits ? 0 : longest_context(a, &f);
     if (e->mode == WK_EMIT_TEXT)
-        put_table(e, &f, word);
+        put_table(e, a, &f, word, fitting);
     else
-        put_object(e, a, &f, word);
+        put_object(e, a, &f, word, fitting);
     return WICK_OK;
 }
 

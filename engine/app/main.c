@@ -16,7 +16,8 @@ static const struct {
              {WK_CMD_CHAT, wk_cmd_chat},
              {WK_CMD_SHOW, wk_cmd_show},
              {WK_CMD_TOK, wk_cmd_tokenize},
-             {WK_CMD_PLAN, wk_cmd_plan}};
+             {WK_CMD_PLAN, wk_cmd_plan},
+             {WK_CMD_DOC, wk_cmd_doctor}};
 
 static int flush_help(void) {
     wick_error err = {0};

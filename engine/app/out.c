@@ -113,17 +113,23 @@ void wk_progress_init(wk_progress *p, bool quiet, bool color) {
     *p = (wk_progress){.quiet = quiet, .tty = wk_env_screen(STDERR_FILENO), .color = color};
 }
 
-/* Twenty cells: cached, done, to do. The shades differ without colour too. */
+static char *put(char *at, const char *s) {
+    const size_t n = strlen(s);
+    memcpy(at, s, n + 1);
+    return at + n;
+}
+
+/* Twenty cells: cached, done, to do. The shades differ without colour too. out: at least BAR*3 + 16 bytes. */
 static void put_bar(char *out, const wk_progress *p, double cached, double done) {
-    static const char *const cell[] = {"\u2592", "\u2588", "\u2591"};
+    static const char *const cell[] = {"\xe2\x96\x92", "\xe2\x96\x88", "\xe2\x96\x91"};
     const int n_cached = (int)(cached * BAR), n_done = (int)(done * BAR);
-    *out = 0;
-    if (p->color && n_cached) strcat(out, "\033[36m");
+    const bool tinted = p->color && n_cached;
+    if (tinted) out = put(out, "\033[36m");
     for (int i = 0; i < BAR; i++) {
-        if (p->color && n_cached && i == n_cached) strcat(out, "\033[0m");
-        strcat(out, cell[i < n_cached ? 0 : i < n_done ? 1 : 2]);
+        if (tinted && i == n_cached) out = put(out, "\033[0m");
+        out = put(out, cell[i < n_cached ? 0 : i < n_done ? 1 : 2]);
     }
-    if (p->color && n_cached == BAR) strcat(out, "\033[0m");
+    (void)put(out, tinted && n_cached == BAR ? "\033[0m" : "");
 }
 
 static void draw(wk_progress *p, const char *what, double done, double cached, double total, const char *unit,
@@ -131,10 +137,10 @@ static void draw(wk_progress *p, const char *what, double done, double cached, d
     char bar[BAR * 3 + 16], left[32] = "";
     const int digits = total < 10 ? 2 : 0; /* after the point */
     const double rate = seconds > 0 ? (done - cached) / seconds : 0;
-    if (rate > 0 && seconds > 0.5) (void)snprintf(left, sizeof(left), " · %.0f s left", (total - done) / rate);
+    if (rate > 0 && seconds > 0.5) (void)snprintf(left, sizeof(left), " \xc2\xb7 %.0f s left", (total - done) / rate);
     if (p->tty) {
         put_bar(bar, p, total > 0 ? cached / total : 0, total > 0 ? done / total : 1);
-        wk_say(false, "\r\033[K%s %s %.*f/%.*f %s · %.*f %s/s%s", what, bar, digits, done, digits, total, unit, digits,
+        wk_say(false, "\r\033[K%s %s %.*f/%.*f %s \xc2\xb7 %.*f %s/s%s", what, bar, digits, done, digits, total, unit, digits,
                rate, unit, left);
         p->drawn = true;
     } else if (cached > 0) {

@@ -55,13 +55,13 @@ static void first_line(const wk_session *s) {
     (void)wick_model_get(s->model, "name", name, sizeof(name), NULL); /* absent: the words above stand */
     (void)wick_model_get(s->model, "format", format, sizeof(format), NULL);
     (void)wick_x_machine(&n_core, &n_affinity, &quota, &n_thread, levels, sizeof(levels));
-    wk_say(s->quiet, "%s %s · ctx %d · kv %s · %d threads (%d cores, affinity %d, cgroup quota ",
+    wk_say(s->quiet, "%s %s \xc2\xb7 ctx %d \xc2\xb7 kv %s \xc2\xb7 %d threads (%d cores, affinity %d, cgroup quota ",
            wk_show(wk_cstr(name)).text, wk_show(wk_cstr(format)).text, (int)s->stats.n_ctx,
            kv[s->args->v[WK_ARG_KV].i], (int)s->stats.threads, n_core, n_affinity);
     if (quota > 0)
-        wk_say(s->quiet, "%.1f) · cpu %s\n", quota, s->stats.cpu_level);
+        wk_say(s->quiet, "%.1f) \xc2\xb7 cpu %s\n", quota, s->stats.cpu_level);
     else
-        wk_say(s->quiet, "none) · cpu %s\n", s->stats.cpu_level);
+        wk_say(s->quiet, "none) \xc2\xb7 cpu %s\n", s->stats.cpu_level);
 }
 
 static wick_status setup(wk_session *s, wick_error *err) {
@@ -73,10 +73,8 @@ static wick_status setup(wk_session *s, wick_error *err) {
     return wick_setup(&o, err);
 }
 
-static wick_status open_engine(wk_session *s, const char *path, wick_error *err) {
+wick_engine_options wk_session_engine(const wk_args *a) {
     static const int32_t kv[] = {WICK_KV_F16, WICK_KV_F32, WICK_KV_BF16};
-    const wk_args *a = s->args;
-    WK_TRY(wick_model_open(path, NULL, &s->model, err));
     wick_engine_options o = WICK_ENGINE_OPTIONS_INIT;
     o.n_ctx = (int32_t)a->v[WK_ARG_CTX].i;
     o.threads = (int32_t)a->v[WK_ARG_THREADS].i;
@@ -85,6 +83,12 @@ static wick_status open_engine(wk_session *s, const char *path, wick_error *err)
     o.max_seqs = 1;
     o.no_prefix_cache = wk_flag(a, WK_ARG_NO_CACHE);
     o.no_fit_check = wk_flag(a, WK_ARG_NO_FIT);
+    return o;
+}
+
+static wick_status open_engine(wk_session *s, const char *path, wick_error *err) {
+    WK_TRY(wick_model_open(path, NULL, &s->model, err));
+    wick_engine_options o = wk_session_engine(s->args);
     o.progress = on_load;
     o.progress_ud = s;
     const wick_status rc = wick_engine_open(s->model, &o, &s->engine, err);
@@ -259,7 +263,7 @@ bool wk_session_full(const wk_session *s, const wick_result *r) {
 void wk_session_footer(wk_session *s, const wick_result *r) {
     const bool verbose = wk_flag(s->args, WK_ARG_VERBOSE);
     if (s->progress.tty || verbose)
-        wk_say(s->quiet, "%s%d prompt (%d cached) · %d tok · %.1f tok/s · first %.2f s · ctx %d/%d%s\n",
+        wk_say(s->quiet, "%s%d prompt (%d cached) \xc2\xb7 %d tok \xc2\xb7 %.1f tok/s \xc2\xb7 first %.2f s \xc2\xb7 ctx %d/%d%s\n",
                s->color ? "\033[2m" : "", (int)r->n_prompt, (int)r->n_cached, (int)r->n_generated,
                wk_session_rate(r), r->first_s, (int)(r->n_prompt + r->n_generated), (int)s->stats.n_ctx,
                s->color ? "\033[0m" : "");

@@ -28,6 +28,8 @@ typedef struct wk_answer {
     bool interrupted; /* by SIGINT; what was said is kept */
 } wk_answer;
 
+/* The engine options that the command line asks for; one sequence at a time. */
+wick_engine_options wk_session_engine(const wk_args *a);
 /* Also takes the signals (signals.h), and says the first line on stderr (model, context, threads and why, level). A
  * failed open is closed by wk_session_close too. */
 wick_status wk_session_open(wk_session *s, const wk_args *a, wk_emit *emit, wick_error *err);

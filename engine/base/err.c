@@ -44,6 +44,7 @@ int wk_fail_at(wk_err *err, const char *fmt, ...) {
     va_end(ap);
     if (n < 0) text[0] = '\0';
     const size_t at = strlen(text);
+    if (strncmp(err->message, text, at) == 0 && err->message[at] == ':') return err->code; /* it is there */
     (void)snprintf(text + at, sizeof(text) - at, ": %s", err->message); /* cut on purpose, below */
     text[ROOM - 1] = '\0';
     cut_clean(text);

@@ -11,7 +11,7 @@ typedef wick_error wk_err;
  * Foreign text in the arguments must have gone through wk_show() (str.h). */
 int wk_fail(wk_err *err, int code, const char *fmt, ...) WK_PRINTF(3, 4);
 
-/* Puts "prefix: " before the message that err already holds; returns err->code. */
+/* Puts "prefix: " before the message that err already holds, unless it begins so; returns err->code. */
 int wk_fail_at(wk_err *err, const char *fmt, ...) WK_PRINTF(2, 3);
 
 /* Forwards a failure of f to the caller. */

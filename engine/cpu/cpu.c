@@ -333,14 +333,20 @@ static size_t attn_columns(const wk_plan *p) {
     return (size_t)(g > WK_ATTN_COLS ? g : WK_ATTN_COLS);
 }
 
+/* Partials, one per page and head; tasks: token blocks, one ragged block a sequence, runs of pages. */
+static size_t part_bytes(const wk_plan *p, uint32_t n_page) {
+    return (size_t)n_page * (size_t)p->n_head * ((size_t)p->head_dim + 2) * sizeof(float);
+}
+static size_t attn_tasks(const wk_plan *p, uint32_t n_page, int n_thread) {
+    return (size_t)p->n_head_kv * (2 * (size_t)p->max_tok + n_page / 2 + 4 * (size_t)n_thread);
+}
+
 static bool make_attn(wk_exec *x) {
     const wk_plan *p = x->plan;
-    const size_t g = (size_t)(p->n_head / p->n_head_kv), cols = attn_columns(p);
-    x->attn_cols = (int32_t)cols;
+    x->attn_cols = (int32_t)attn_columns(p);
     x->part_room = (size_t)x->n_page * (size_t)p->n_head_kv;
-    x->part = wk_alloc_aligned(x->part_room * g * ((size_t)p->head_dim + 2) * sizeof(float));
-    /* token blocks, one ragged block a sequence, runs of pages */
-    x->attn_room = p->n_head_kv * (2 * p->max_tok + (int32_t)(x->n_page / 2) + 4 * x->dev->n_thread);
+    x->part = wk_alloc_aligned(part_bytes(p, x->n_page));
+    x->attn_room = (int32_t)attn_tasks(p, x->n_page, x->dev->n_thread);
     x->arrive = wk_alloc_array((size_t)x->attn_room, sizeof(*x->arrive));
     x->attn = wk_new_n(wk_attn_list, (size_t)p->n_layer);
     if (!x->part || !x->arrive || !x->attn) return false;
@@ -426,12 +432,32 @@ out:
     return rc;
 }
 
+/* What a mapping takes when all of it is touched: huge pages are whole ones (arena.c). */
+static size_t mapped(size_t n) {
+    const size_t huge = (size_t)2 << 20, page = n < huge ? 4096 : huge;
+    return n > SIZE_MAX - page ? n : (n + page - 1) / page * page;
+}
+
+static size_t count_windows(const wk_plan *p) {
+    size_t n = 0;
+    for (int32_t i = 0; i < p->n_step; i++) {
+        if (p->step[i].op != WK_OP_attn) continue;
+        int32_t j = 0;
+        while (p->step[j].op != WK_OP_attn || p->step[j].window != p->step[i].window) j++;
+        n += j == i;
+    }
+    return n;
+}
+
+/* In the order of cpu_prepare. */
 static size_t cpu_bytes(const wk_plan *p, uint32_t n_page, int n_thread) {
-    size_t weights = 0;
-    if (!wk_pack_bytes(p, &weights)) return SIZE_MAX;
-    const size_t part = (size_t)n_page * (size_t)p->n_head * ((size_t)p->head_dim + 2) * sizeof(float);
-    return weights + p->arena_bytes + (size_t)n_page * kv_page_bytes(p) + part +
-           (size_t)n_thread * scratch_bytes(p, attn_columns(p), NULL);
+    size_t weights = 0, kv, rows = 2 * sizeof(int32_t);
+    if (!wk_pack_bytes(p, &weights) || !wk_mul(&kv, kv_page_bytes(p), n_page)) return SIZE_MAX;
+    for (int32_t i = 0; i < p->n_rope; i++) rows += (size_t)p->rope[i].n_rot * sizeof(float);
+    const size_t attn = attn_tasks(p, n_page, n_thread) *
+                        (sizeof(_Atomic int32_t) + count_windows(p) * sizeof(wk_attn_task));
+    return mapped(weights) + mapped(p->arena_bytes + 64) + mapped(kv + 64) + rows * (size_t)p->max_tok + attn +
+           part_bytes(p, n_page) + (size_t)n_thread * scratch_bytes(p, attn_columns(p), NULL);
 }
 
 /* ---- the device --------------------------------------------------------------------------------- */

@@ -203,6 +203,12 @@ void wk_store_close(wk_store *s) {
     close_file(s);
 }
 
+void wk_store_drop(const wk_store *s) {
+    wk_os_drop(s->map.p, s->map.n); /* borrowed bytes are nobody's to drop: their map is empty */
+    for (size_t i = 0; s->part && i < s->n_part; i++)
+        if (s->part[i]) wk_os_drop(s->part[i]->map.p, s->part[i]->map.n);
+}
+
 static wk_store *new_store(const char *path, wk_err *err) {
     wk_store *s = wk_new(wk_store);
     if (s) s->path = wk_strdup_n(path, strlen(path));

@@ -36,6 +36,8 @@ enum {
  * another part is at fault, with "part 2 of 3: " and its path. */
 int wk_store_open(wk_store **out, const char *path, wk_err *err);
 void wk_store_close(wk_store *s); /* NULL is fine */
+/* Tells the kernel that the pages of the files need not stay in memory; they come back when they are read. */
+void wk_store_drop(const wk_store *s);
 
 /* The same over borrowed bytes, `name` for messages: fuzzing and tests. */
 int wk_store_open_memory(wk_store **out, const void *p, size_t n, const char *name, wk_err *err);

@@ -132,7 +132,9 @@ int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const 
         goto out;
     }
     e->n_vocab = e->plan->n_vocab;
+    wk_store_drop(s); /* what parsing has read; packing drops what it reads itself, all but the edges of tensors */
     if ((rc = start_thread(e, err))) goto out;
+    wk_store_drop(s);
     *out = e;
     e = NULL;
 out:

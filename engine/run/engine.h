@@ -21,7 +21,8 @@ typedef struct wk_engine_config {
     void *ud;
 } wk_engine_config;
 
-/* Memory that an engine takes, in bytes, and what there is. */
+/* Memory that an engine takes, in bytes, and what there is. weights + kv + activations is the forecast of the
+ * process's largest resident memory: activations are all the rest, the tokenizer and the program among it. */
 typedef struct wk_fit {
     uint64_t need, available, weights, kv, activations, margin;
     int32_t n_ctx, n_thread, n_cpu;

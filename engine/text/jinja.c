@@ -52,13 +52,21 @@ static int jump(wk_jp *p, int op, size_t *at) {
 
 /* ---- targets of for and set -------------------------------------------------------------------- */
 
+/* The name of a variable that gets a value; the constants get none. */
+static int target_name(wk_jp *p, uint32_t *id) {
+    static const char *const constants[] = {"true", "True", "false", "False", "none", "None"};
+    for (size_t i = 0; i < WK_COUNT(constants); i++)
+        if (wk_jp_at_name(p, constants[i])) return wk_jp_fail(p, "cannot set", p->now.text);
+    return wk_jp_name(p, id);
+}
+
 static int target_names(wk_jp *p, targets *t, bool with_attr) {
     const bool brackets = wk_jp_at(p, '(');
     *t = (targets){.n = 0};
     if (brackets) WK_TRY(wk_jp_next(p));
     for (;;) {
         if (t->n == MAX_TARGETS) return wk_jp_fail(p, "too many targets before", p->now.text);
-        WK_TRY(wk_jp_name(p, &t->name[t->n++]));
+        WK_TRY(target_name(p, &t->name[t->n++]));
         if (!wk_jp_at(p, ',')) break;
         t->is_tuple = true;
         WK_TRY(wk_jp_next(p));
@@ -232,7 +240,7 @@ static int macro_param(wk_jp *p, wk_jmacro *m) {
     size_t bound;
     if (!wk_j_grow(&t->param, &t->room_param, t->n_param, sizeof(uint32_t)))
         return wk_jp_no_memory(p);
-    WK_TRY(wk_jp_name(p, &t->param[t->n_param]));
+    WK_TRY(target_name(p, &t->param[t->n_param]));
     const uint32_t id = t->param[t->n_param++];
     m->n_param++;
     if (m->n_param > MAX_TARGETS) return wk_jp_fail(p, "too many parameters before", p->now.text);

@@ -192,7 +192,10 @@ static bool put_dict(wk_jvm *vm, wk_jpad *p, const wk_jdict *d) {
 
 static bool put_range(wk_jvm *vm, wk_jpad *p, const wk_jrange *r) {
     char text[100];
-    const long long begin = r->begin, step = r->step, end = begin + step * (long long)r->n;
+    const long long begin = r->begin, step = r->step;
+    long long end; /* a whole number of steps away, which may lie beyond what 64 bits hold */
+    if (__builtin_add_overflow(begin, step * (long long)r->n, &end))
+        end = step > 0 ? INT64_MAX : INT64_MIN;
     if (step == 1)
         (void)snprintf(text, sizeof(text), "range(%lld, %lld)", begin, end);
     else

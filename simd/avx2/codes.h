@@ -29,6 +29,11 @@ WK_INLINE __m256i v_iq4_table(void) {
     return _mm256_broadcastsi128_si256(
         _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113));
 }
+/* The 16 codes of MXFP4, zero added to each. */
+WK_INLINE __m256i v_mxfp4_table(int zero) {
+    const __m128i t = _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
+    return _mm256_broadcastsi128_si256(_mm_add_epi8(t, _mm_set1_epi8((char)zero)));
+}
 
 /* The 8 scales and 8 mins of Q4_K and Q5_K, [8][16] bytes each, out of their 12 planes. */
 typedef struct k4_scales {

@@ -44,8 +44,7 @@ WK_INLINE void fives32(uint8_t *code, const uint8_t *qs, const uint8_t *qh, int 
 }
 
 /* high: distance from the line of the low nibbles to that of the high ones. */
-WK_INLINE void table_line(uint8_t *code, const uint8_t *qs, int high) {
-    const __m256i table = v_iq4_table();
+WK_INLINE void table_line(uint8_t *code, const uint8_t *qs, int high, __m256i table) {
     for (int i = 0; i < WK_LINE; i += 32) {
         const __m256i v = v_int(qs + i);
         v_put(code + i, _mm256_shuffle_epi8(table, v_low4(v)));
@@ -85,7 +84,17 @@ WK_INLINE void block_q8_0(wk_panel *dst, int b, const uint8_t *p) {
 
 WK_INLINE void block_iq4_nl(wk_panel *dst, int b, const uint8_t *p) {
     put_f16(dst->s + 16 * b, p);
-    for (int i = 0; i < 256; i += WK_LINE) table_line(dst->code + 512 * b + i, p + 32 + i, 256);
+    for (int i = 0; i < 256; i += WK_LINE) {
+        table_line(dst->code + 512 * b + i, p + 32 + i, 256, v_iq4_table());
+    }
+}
+
+WK_INLINE void block_mxfp4(wk_panel *dst, int b, const uint8_t *p) {
+    _mm256_storeu_ps(dst->s + 16 * b, v_e8m0_half(p));
+    _mm256_storeu_ps(dst->s + 16 * b + 8, v_e8m0_half(p + 8));
+    for (int i = 0; i < 256; i += WK_LINE) {
+        table_line(dst->code + 512 * b + i, p + 16 + i, 256, v_mxfp4_table(0));
+    }
 }
 
 /* ---- blocks of 256 ---- */
@@ -191,7 +200,9 @@ WK_INLINE void block_iq4_xs(wk_panel *dst, int b, const uint8_t *p) {
         const __m256 lo = scale_iq4_xs(p + 32, p + 64, j), hi = scale_iq4_xs(p + 48, p + 72, j);
         uint8_t *code = dst->code + 4096 * b + 512 * j;
         put_scaled(dst->s + 128 * b + 16 * j, d, lo, hi);
-        for (int i = 0; i < 256; i += WK_LINE) table_line(code + i, p + 128 + 256 * j + i, 256);
+        for (int i = 0; i < 256; i += WK_LINE) {
+            table_line(code + i, p + 128 + 256 * j + i, 256, v_iq4_table());
+        }
     }
 }
 
@@ -228,3 +239,4 @@ EXPAND(q4_k, wk_block_q4_k, 256)
 EXPAND(q5_k, wk_block_q5_k, 256)
 EXPAND(q6_k, wk_block_q6_k, 256)
 EXPAND(iq4_xs, wk_block_iq4_xs, 256)
+EXPAND(mxfp4, wk_block_mxfp4, 32)

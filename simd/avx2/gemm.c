@@ -4,7 +4,7 @@
  * then they go to a small array in L1, where the float part of DESIGN 9.2 picks them up. Float
  * accumulators are memory operands of the FMAs: with 16 registers there is no room for both.
  *
- * The kinds B32, B32M and S32M hold codes of several widths. Small codes may be added in int16 (vec.h),
+ * The kinds B32, B32M, S32M and S16 hold codes of several widths. Small codes may be added in int16 (vec.h),
  * 215 against 120 GOP/s, so a call looks at its codes first; 12 tokens share the look. Rejected: a mark
  * left by expand in an unused field of the panel, which a ref expand would not leave. */
 #include "simd/avx2/avx2.h"
@@ -16,6 +16,7 @@ enum { LINE = WK_LINE, COLS = 4 };
 typedef enum width {
     WIDTH_4, /* unsigned after the bias, below 16: 8 steps in int16 */
     WIDTH_5, /* unsigned after the bias, below 32: 4 steps */
+    WIDTH_6, /* unsigned after the bias, below 64: 2 steps */
     WIDTH_8  /* signed, any */
 } width;
 
@@ -85,7 +86,7 @@ WK_INLINE void sum_narrow(sums *out, const uint8_t *code, const int8_t *q, size_
     FOR_COLS(NARROW_END)
 }
 
-/* 8 lines of any signed codes, widened at each step. */
+/* n lines of any signed codes, widened at each step. */
 #define WIDE(t)                                                                                    \
     if (t < m) {                                                                                   \
         const __m256i a = v_all4(q##t + 4 * i);                                                    \
@@ -100,9 +101,9 @@ WK_INLINE void sum_narrow(sums *out, const uint8_t *code, const int8_t *q, size_
         out->i[2 * t + 1] = hi##t;                                                                 \
     }
 
-WK_INLINE void sum_wide(sums *out, const uint8_t *code, const int8_t *q, size_t ld, int m) {
+WK_INLINE void sum_wide(sums *out, const uint8_t *code, const int8_t *q, size_t ld, int m, int n) {
     FOR_COLS(NARROW_BEGIN)
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < n; i++) {
         const __m256i w_lo = v_int(code + LINE * i), w_hi = v_int(code + LINE * i + 32);
         const __m256i u_lo = _mm256_abs_epi8(w_lo), u_hi = _mm256_abs_epi8(w_hi);
         FOR_COLS(WIDE)
@@ -115,7 +116,7 @@ WK_INLINE void sum_32(sums *out, const uint8_t *code, const int8_t *q, size_t ld
                       int bias) {
     const __m256i one = v_ones();
     if (bits == WIDTH_8) {
-        sum_wide(out, code, q, ld, m);
+        sum_wide(out, code, q, ld, m, 8);
     } else if (bits == WIDTH_4) {
         sum_narrow(out, code, q, ld, m, 8, bias, false, one, one);
     } else {
@@ -222,6 +223,8 @@ WK_INLINE void tile_super(float *dst, size_t ld, const wk_panel *w, const wk_act
             sums i;
             if (sub == 32)
                 sum_32(&i, w->code + 16 * k, x->q + k, x->ld, m, bits, 0);
+            else if (bits == WIDTH_8)
+                sum_wide(&i, w->code + 16 * k, x->q + k, x->ld, m, 4);
             else
                 sum_16(&i, w->code + 16 * k, x->q + k, x->ld, m, col, k / 16);
             add_terms(&v, &i, w->s + k / sub * 16, m);
@@ -241,7 +244,7 @@ WK_INLINE void drop_bias(sums *i, const int16_t *sc, const column *col, int m, i
     }
 }
 
-/* W256: codes -4..3 (Q3_K), made unsigned by a bias of 4. W256M: 0..3 (Q2_K). */
+/* W256: codes -4..3 (Q3_K, TQ), made unsigned by a bias of 4. W256M: 0..3 (Q2_K). */
 WK_INLINE void tile_whole(float *dst, size_t ld, const wk_panel *w, const wk_act *x, int m,
                           int klen, bool mins) {
     column col[COLS];
@@ -286,7 +289,8 @@ WK_INLINE void tile_whole(float *dst, size_t ld, const wk_panel *w, const wk_act
 #define S32_8(m) tile_super(dst, ld, w, x, m, klen, WIDTH_8, 32, false)
 #define S32M_4(m) tile_super(dst, ld, w, x, m, klen, WIDTH_4, 32, true)
 #define S32M_5(m) tile_super(dst, ld, w, x, m, klen, WIDTH_5, 32, true)
-#define S16_6(m) tile_super(dst, ld, w, x, m, klen, WIDTH_8, 16, false)
+#define S16_6(m) tile_super(dst, ld, w, x, m, klen, WIDTH_6, 16, false)
+#define S16_8(m) tile_super(dst, ld, w, x, m, klen, WIDTH_8, 16, false)
 #define W256_3(m) tile_whole(dst, ld, w, x, m, klen, false)
 #define W256M_2(m) tile_whole(dst, ld, w, x, m, klen, true)
 TILE(b32_4, B32_4)
@@ -298,6 +302,7 @@ TILE(s32_8, S32_8)
 TILE(s32m_4, S32M_4)
 TILE(s32m_5, S32M_5)
 TILE(s16_6, S16_6)
+TILE(s16_8, S16_8)
 TILE(w256_3, W256_3)
 TILE(w256m_2, W256M_2)
 
@@ -338,7 +343,7 @@ GEMM(b32, codes_fit(w, klen, 8, 0xf0) ? b32_4 : codes_fit(w, klen, 16, 0xe0) ? b
 GEMM(b32m, codes_fit(w, klen, 0, 0xf0) ? b32m_4 : b32m_5)
 GEMM(s32, s32_8)
 GEMM(s32m, codes_fit(w, klen, 0, 0xf0) ? s32m_4 : s32m_5)
-GEMM(s16, s16_6)
+GEMM(s16, codes_fit(w, klen, 32, 0xc0) ? s16_6 : s16_8)
 GEMM(w256, w256_3)
 GEMM(w256m, w256m_2)
 

@@ -28,6 +28,20 @@ WK_INLINE __m256i sum_fives(const uint8_t *qs, const uint8_t *qh, const int8_t *
     return _mm256_add_epi32(v_wide(a), v_wide(b));
 }
 
+/* MXFP4, 4..28 after the zero point of 16: 4 steps. */
+WK_INLINE __m256i sum_mxfp4(const uint8_t *qs, const int8_t *q) {
+    const __m256i table = v_mxfp4_table(16);
+    __m256i a = _mm256_setzero_si256(), b = a;
+    for (int g = 0; g < 4; g++) {
+        const __m256i v = v_int(qs + WK_LINE * g);
+        const __m256i low = _mm256_shuffle_epi8(table, v_low4(v));
+        const __m256i high = _mm256_shuffle_epi8(table, v_high4(v));
+        a = _mm256_add_epi16(a, _mm256_maddubs_epi16(low, v_all4(q + 4 * g)));
+        b = _mm256_add_epi16(b, _mm256_maddubs_epi16(high, v_all4(q + 16 + 4 * g)));
+    }
+    return _mm256_add_epi32(v_wide(a), v_wide(b));
+}
+
 /* Stored as code + 128. */
 WK_INLINE __m256i sum_bytes(const uint8_t *qs, const int8_t *q) {
     const __m256i sign = _mm256_set1_epi8((char)0x80);
@@ -58,12 +72,15 @@ WK_INLINE __m256 block_value(int fmt, field32 f, const uint8_t *p, int half, con
         i = sum_bytes(qs, q);
     else if (fmt == WK_FMT_IQ4_NL)
         i = sum_table(qs, q);
+    else if (fmt == WK_FMT_MXFP4)
+        i = sum_mxfp4(qs, q);
     else if (f.qh)
         i = sum_fives(qs, p + f.qh + 32 * half, q);
     else
         i = sum_nibbles(qs, q);
     if (f.zero) i = _mm256_add_epi32(i, v_zero_point(x->z32 + b, f.zero));
-    const __m256 a = _mm256_mul_ps(v_f16(p + 16 * half), _mm256_cvtepi32_ps(i));
+    const __m256 s = fmt == WK_FMT_MXFP4 ? v_e8m0_half(p + 8 * half) : v_f16(p + 16 * half);
+    const __m256 a = _mm256_mul_ps(s, _mm256_cvtepi32_ps(i));
     if (!f.m) return a;
     return _mm256_fmadd_ps(_mm256_broadcast_ss(x->f32s + b), v_f16(p + f.m + 16 * half), a);
 }
@@ -99,4 +116,5 @@ GEMV32(Q5_0,   q5_0,   0,  32,  96, 16)
 GEMV32(Q5_1,   q5_1,  32,  64, 128,  0)
 GEMV32(Q8_0,   q8_0,   0,   0,  32,  0)
 GEMV32(IQ4_NL, iq4_nl, 0,   0,  32,  0)
+GEMV32(MXFP4,  mxfp4,  0,   0,  16, 16)
 /* clang-format on */

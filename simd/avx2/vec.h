@@ -32,6 +32,15 @@ WK_INLINE __m256 v_u8(const void *p) {
 WK_INLINE __m256 v_s8(const void *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
+/* 2^(e - 128) of 8 bytes e. */
+WK_INLINE __m256 v_e8m0_half(const void *p) {
+    const __m256i one = _mm256_set1_epi32(1);
+    const __m256i e = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    const __m256i low = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+    const __m256i high = _mm256_slli_epi32(_mm256_sub_epi32(e, one), 23);
+    const __m256i bits = _mm256_blendv_epi8(low, high, _mm256_cmpgt_epi32(e, one));
+    return _mm256_castsi256_ps(bits);
+}
 /* Four activation codes (or two int16 sums) in every lane. */
 WK_INLINE __m256i v_all4(const void *p) {
     int32_t v;

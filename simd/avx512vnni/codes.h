@@ -41,6 +41,19 @@ WK_INLINE __m512i wk_iq4_table(void) {
                       (char)181, (char)197, (char)217, (char)241));
 }
 
+/* MXFP4: codes + 128, and the scales 2^(e - 128) of 16 bytes e. */
+WK_INLINE __m512i wk_mxfp4_table(void) {
+    const __m128i t = _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
+    return _mm512_broadcast_i32x4(_mm_xor_si128(t, _mm_set1_epi8(-128)));
+}
+WK_INLINE __m512 wk_e8m0_half_512(const uint8_t *p) {
+    const __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    const __m512i low = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
+    const __m512i high = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    const __mmask16 normal = _mm512_cmpgt_epi32_mask(e, _mm512_set1_epi32(1));
+    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(low, normal, high));
+}
+
 /* 16 bytes as 16 lanes. */
 WK_INLINE __m512i wk_u8_lanes(const uint8_t *p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));

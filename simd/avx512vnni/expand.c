@@ -37,6 +37,18 @@ void wk_expand_iq4_nl_avx512vnni(wk_panel *dst, const void *w, int k0, int klen)
     }
 }
 
+void wk_expand_mxfp4_avx512vnni(wk_panel *dst, const void *w, int k0, int klen) {
+    const __m512i table = wk_mxfp4_table();
+    EACH_BLOCK(b, 32, 17) {
+        _mm512_storeu_ps(dst->s + 16 * i, wk_e8m0_half_512(b));
+        for (int g = 0; g < 4; g++) {
+            const __m512i v = wk_line(b + 16 + 64 * g);
+            put(code, g, _mm512_shuffle_epi8(table, wk_lo4(v)));
+            put(code, g + 4, _mm512_shuffle_epi8(table, wk_hi4(v)));
+        }
+    }
+}
+
 void wk_expand_q4_1_avx512vnni(wk_panel *dst, const void *w, int k0, int klen) {
     EACH_BLOCK(b, 32, 20) {
         _mm512_storeu_ps(dst->s + 16 * i, wk_f16_512(b));

@@ -58,19 +58,24 @@ WK_INLINE __m512i sum_q8_0(const uint8_t *b, const int8_t *q, int32_t z) {
     }
     return _mm512_add_epi32(lo, hi);
 }
-WK_INLINE __m512i sum_iq4_nl(const uint8_t *b, const int8_t *q, int32_t z) {
-    const __m512i table = wk_iq4_table();
+WK_INLINE __m512i sum_table(const uint8_t *qs, const int8_t *q, int32_t z, __m512i table) {
     __m512i lo = start(z), hi = _mm512_setzero_si512();
     WK_UNROLL
     for (int g = 0; g < 4; g++) {
-        const __m512i v = wk_line_ahead(b + 32 + 64 * g);
+        const __m512i v = wk_line_ahead(qs + 64 * g);
         lo = dot4(lo, _mm512_shuffle_epi8(table, wk_lo4(v)), q + 4 * g);
         hi = dot4(hi, _mm512_shuffle_epi8(table, wk_hi4(v)), q + 16 + 4 * g);
     }
     return _mm512_add_epi32(lo, hi);
 }
+WK_INLINE __m512i sum_iq4_nl(const uint8_t *b, const int8_t *q, int32_t z) {
+    return sum_table(b + 32, q, z, wk_iq4_table());
+}
+WK_INLINE __m512i sum_mxfp4(const uint8_t *b, const int8_t *q, int32_t z) {
+    return sum_table(b + 16, q, z, wk_mxfp4_table());
+}
 
-#define GEMV32(name, BYTES, MINS)                                                                  \
+#define GEMV32(name, BYTES, SCALE, MINS)                                                           \
     void wk_gemv_##name##_avx512vnni(float *dst, const void *w, const wk_act *x, int n_panel,      \
                                      int k) {                                                      \
         const size_t n = (size_t)k / 32, step = (n * (16 * (BYTES)) + 63) & ~(size_t)63;           \
@@ -80,7 +85,7 @@ WK_INLINE __m512i sum_iq4_nl(const uint8_t *b, const int8_t *q, int32_t z) {
             for (size_t i = 0; i < n; i++, b += 16 * (BYTES)) {                                    \
                 wk_ahead(b, 64);                                                                   \
                 const __m512i sum = sum_##name(b, x->q + 32 * i, x->z32[i]);                       \
-                __m512 y = _mm512_mul_ps(wk_f16_512(b), _mm512_cvtepi32_ps(sum));                  \
+                __m512 y = _mm512_mul_ps(SCALE(b), _mm512_cvtepi32_ps(sum));                       \
                 if (MINS)                                                                          \
                     y = _mm512_fmadd_ps(_mm512_set1_ps(x->f32s[i]), wk_f16_512(b + 32), y);        \
                 acc = _mm512_fmadd_ps(y, _mm512_set1_ps(x->d[i]), acc);                            \
@@ -88,9 +93,10 @@ WK_INLINE __m512i sum_iq4_nl(const uint8_t *b, const int8_t *q, int32_t z) {
             _mm512_storeu_ps(dst + (size_t)p * WK_PANEL, acc);                                     \
         }                                                                                          \
     }
-GEMV32(q4_0, 18, false)
-GEMV32(q4_1, 20, true)
-GEMV32(q5_0, 22, false)
-GEMV32(q5_1, 24, true)
-GEMV32(q8_0, 34, false)
-GEMV32(iq4_nl, 18, false)
+GEMV32(q4_0, 18, wk_f16_512, false)
+GEMV32(q4_1, 20, wk_f16_512, true)
+GEMV32(q5_0, 22, wk_f16_512, false)
+GEMV32(q5_1, 24, wk_f16_512, true)
+GEMV32(q8_0, 34, wk_f16_512, false)
+GEMV32(iq4_nl, 18, wk_f16_512, false)
+GEMV32(mxfp4, 17, wk_e8m0_half_512, false)

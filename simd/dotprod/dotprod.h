@@ -12,4 +12,7 @@
 #undef WK_GEMV
 #undef WK_GEMM
 
+/* gemv of every format of an integer kind by expand and tile. */
+void wk_fill_gemv_dotprod(wk_kernels *k);
+
 #endif

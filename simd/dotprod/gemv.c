@@ -24,10 +24,25 @@ GEMV256(Q4_K, q4_k)
 GEMV256(Q5_K, q5_k)
 GEMV256(Q6_K, q6_k)
 
-#define GEMV_BY_TILE(id, name, tile)                                                               \
-    void wk_gemv_##name##_dotprod(float *dst, const void *w, const wk_act *x, int n_panel, int k) { \
-        gemv_by_tile(WK_FMT_##id, tile, dst, w, x, n_panel, k);                                    \
+/* ---- every other format of an integer kind, by its kind's tile ---- */
+
+/* Kind F has kernels for all its formats. */
+static gemv_tile *const tile_of[WK_KIND_COUNT] = {
+    [WK_KIND_B32] = wk_gemm_b32_16x4_dotprod,     [WK_KIND_B32M] = wk_gemm_b32m_16x4_dotprod,
+    [WK_KIND_S32] = wk_gemm_s32_16x4_dotprod,     [WK_KIND_S32M] = wk_gemm_s32m_16x4_dotprod,
+    [WK_KIND_S16] = wk_gemm_s16_16x4_dotprod,     [WK_KIND_W256] = wk_gemm_w256_16x4_dotprod,
+    [WK_KIND_W256M] = wk_gemm_w256m_16x4_dotprod};
+
+#define WK_FORMAT(id, gguf, block, bytes, type, kind, act, note)                                   \
+    static void gemv_##id(float *dst, const void *w, const wk_act *x, int n_panel, int k) {        \
+        gemv_by_tile(WK_FMT_##id, tile_of[WK_KIND_##kind], dst, w, x, n_panel, k);                 \
     }
-GEMV_BY_TILE(Q2_K, q2_k, wk_gemm_w256m_16x4_dotprod)
-GEMV_BY_TILE(Q3_K, q3_k, wk_gemm_w256_16x4_dotprod)
-GEMV_BY_TILE(IQ4_XS, iq4_xs, wk_gemm_s32_16x4_dotprod)
+#include "simd/formats.def"
+#undef WK_FORMAT
+
+void wk_fill_gemv_dotprod(wk_kernels *k) {
+#define WK_FORMAT(id, gguf, block, bytes, type, kind, act, note)                                   \
+    if (WK_KIND_##kind != WK_KIND_F) k->gemv[WK_FMT_##id] = gemv_##id;
+#include "simd/formats.def"
+#undef WK_FORMAT
+}

@@ -218,11 +218,11 @@ typedef struct piece {
     int16_t mn[WK_PANEL_SUB], sc[WK_PANEL_SUB];
 } piece;
 
-typedef void tile_fn(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x, int m, int klen,
-                     bool first);
+typedef void gemv_tile(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x, int m, int klen,
+                       bool first);
 
-WK_INLINE void gemv_by_tile(int fmt, tile_fn *tile, float *dst, const void *w, const wk_act *x, int n_panel,
-                            int k) {
+static inline void gemv_by_tile(int fmt, gemv_tile *tile, float *dst, const void *w, const wk_act *x,
+                                int n_panel, int k) {
     const size_t bytes = wk_panel_bytes(fmt, (size_t)k);
     wk_kernels ref;
     wk_fill_expand_ref(&ref);

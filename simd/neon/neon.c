@@ -3,6 +3,7 @@
 
 void wk_kernels_neon(wk_kernels *k) {
     k->level = "neon";
+    wk_fill_gemv_neon(k); /* by tile; then what has a kernel of its own */
 #define WK_GEMV(fmt, fn) k->gemv[WK_FMT_##fmt] = fn;
 #define WK_EXPAND(fmt, fn) k->expand[WK_FMT_##fmt] = fn;
 #define WK_GEMM(kind, n_row, n_col, piece, fn)                                                     \

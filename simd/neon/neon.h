@@ -37,4 +37,7 @@
 #undef WK_KV_CAST
 #undef WK_FIELD
 
+/* gemv of every format of an integer kind by expand and tile. */
+void wk_fill_gemv_neon(wk_kernels *k);
+
 #endif

@@ -13,7 +13,7 @@ import tempfile
 
 WICK = os.path.abspath(sys.argv[1])
 TINY = "tests/golden/tiny/llama.gguf"
-WORD = {"RUN": "run", "CHAT": "chat", "SHOW": "show", "TOK": "tokenize", "PLAN": "plan"}
+WORD = {"RUN": "run", "CHAT": "chat", "SHOW": "show", "TOK": "tokenize", "PLAN": "plan", "DOC": "doctor"}
 passed = failed = 0
 
 
@@ -158,6 +158,12 @@ def behaviour(tmp):
     check("plan --steps", rc == 0 and b"matmul" in out and b"attn" in out, f"{rc} {err}")
     rc, out, err = run(["plan", TINY])
     check("plan", rc == 0 and b"verdict      fits" in out, f"{rc} {out!r} {err}")
+    rc, out, err = run(["doctor"])
+    check("doctor", rc == 0 and b"bit for bit" in out and b"GB/s" in out, f"{rc} {out!r} {err}")
+    rc, out, err = run(["doctor", "--json"])
+    check("doctor --json", rc == 0 and len(json.loads(out)["lines"]) >= 7, f"{rc} {out!r} {err}")
+    rc, out, err = run(["plan", TINY, "--ctx", "1073741824", "--kv", "f32"])
+    check("plan that does not fit", rc == 4 and b"fits with    --ctx" in out, f"{rc} {out!r} {err}")
     rc, out, err = run(["show", "--tensors", TINY])
     check("show", rc == 0 and b"token_embd.weight" in out, f"{rc} {err}")
     refused("context that does not fit", ["run", "-m", TINY, "--raw", "-c", "1073741824", "--kv", "f32", "a"], 4,

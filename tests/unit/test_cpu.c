@@ -8,10 +8,11 @@
 #include "engine/base/arena.h"
 #include "engine/base/rng.h"
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/exec.h"
 #include "engine/file/store.h"
 #include "simd/kernels.h"
 
-enum { MAX_TOK = 224, MAX_OUT = 224, N_PAGE = 16, N_IDS = 200 };
+enum { MAX_TOK = 224, MAX_OUT = 224, N_PAGE = 16, N_IDS = 200, N_LONG = 720 };
 
 typedef struct dev {
     wk_store *store;
@@ -23,7 +24,7 @@ typedef struct dev {
 } dev;
 
 static const char *const arch[] = {"llama", "qwen3", "gemma3"};
-static int32_t ids[4][N_IDS];
+static int32_t ids[4][N_IDS], long_ids[N_LONG];
 
 static const wk_backend_ops *ops(void) { return wk_cpu_backend(); }
 
@@ -34,6 +35,7 @@ static int set_up(void **state) {
         const uint32_t c[4] = {i, 0, 0, 0};
         wk_philox(r, 1, c);
         ids[i / N_IDS][i % N_IDS] = (int32_t)(r[0] % 288);
+        if (i < N_LONG) long_ids[i] = (int32_t)(r[1] % 288);
     }
     return 0;
 }
@@ -151,6 +153,41 @@ static void test_chunks(void **s) {
         }
 }
 
+/* Attention of one token over many pages is cut into runs that end in any order: as many as threads want. */
+static void go_long(dev *d, int32_t i0, int32_t n, const uint32_t *page) {
+    int32_t out[MAX_TOK];
+    for (int32_t i = 0; i < n; i++) out[i] = i;
+    const int32_t p0 = (i0 + 63) / 64, p1 = (i0 + n + 63) / 64;
+    const wk_batch_seq seq = {0, n, i0, p1, page};
+    const wk_batch b = {.n_tok = n, .n_seq = 1, .n_out = n, .tok = &long_ids[i0], .out = out, .seq = &seq, .zero = page + p0,
+                        .n_zero = p1 - p0};
+    go(d, &b);
+}
+
+static void test_long_context(void **s) {
+    (void)s;
+    static const uint32_t page[] = {5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10};
+    for (int a = 0; a < 3; a++) {
+        float *want = NULL;
+        for (int threads = 1; threads <= 4; threads++) {
+            dev *d = open_dev(arch[a], WK_KV_F16, threads, false, false);
+            for (int32_t i = 0; i < 672; i += 224) go_long(d, i, 224, page);
+            if (!want) { /* in one piece */
+                want = wk_alloc((size_t)(N_LONG - 672) * row_bytes(d));
+                assert_non_null(want);
+                go_long(d, 672, N_LONG - 672, page);
+                memcpy(want, d->logits, (size_t)(N_LONG - 672) * row_bytes(d));
+            }
+            for (int32_t i = 672; i < N_LONG; i++) {
+                go_long(d, i, 1, page);
+                same(d, want, i - 672, 0, 1, "token by token over 11 pages");
+            }
+            close_dev(d);
+        }
+        wk_free(want);
+    }
+}
+
 /* ---- batches ------------------------------------------------------------------------------------- */
 
 /* Four sequences step by step, each with a size of its own, rows picked from some of their tokens. */
@@ -220,6 +257,20 @@ static void test_rows_asked_for(void **s) {
 
 /* ---- pages --------------------------------------------------------------------------------------- */
 
+/* All bytes of a page from position `from` on, in every layer and head: K lies in lanes of 16, V in rows. */
+static void check_zero_behind(const dev *d, uint32_t page, int32_t from) {
+    const size_t hd = (size_t)d->plan->head_dim;
+    for (int32_t layer = 0; layer < d->plan->n_layer; layer++)
+        for (int32_t head = 0; head < d->plan->n_head_kv; head++) {
+            const uint16_t *k = (const uint16_t *)(const void *)wk_kv_head(d->exec, page, layer, head), *v = k + hd * WK_KV_PAGE;
+            for (size_t slot = (size_t)from; slot < WK_KV_PAGE; slot++)
+                for (size_t j = 0; j < hd; j++) {
+                    assert_int_equal(k[slot / 16 * hd * 16 + j * 16 + slot % 16], 0);
+                    assert_int_equal(v[slot * hd + j], 0);
+                }
+        }
+}
+
 /* A page handed out anew is zeroed whatever it held, and no other is touched. */
 static void test_pages_are_zeroed(void **s) {
     (void)s;
@@ -232,6 +283,8 @@ static void test_pages_are_zeroed(void **s) {
     same(d, want0, 150, 0, N_IDS - 150, "after another one");
     run(d, 1, 0, N_IDS, first, true); /* the same pages in new hands */
     same(d, want1, 0, 0, N_IDS, "on used pages");
+    run(d, 0, 0, 70, other, true);
+    check_zero_behind(d, other[1], 6);
     close_dev(d);
     wk_free(want0);
     wk_free(want1);
@@ -240,7 +293,7 @@ static void test_pages_are_zeroed(void **s) {
 /* A copied tail goes on by itself, and so does the original. The target may be a page that is new. */
 static void check_copy(const char *name, bool zero_too, int threads) {
     static const uint32_t a[] = {1, 2, 3, 4}, b[] = {1, 9, 10, 11};
-    const uint32_t copy[] = {9, 2}, zero[] = {9, 8, 7, 12, 13};
+    const uint32_t copy[] = {9, 2}, zero[] = {8, 7, 12, 9, 13};
     float *want = whole(name, WK_KV_F16, 3);
     dev *d = open_dev(name, WK_KV_F16, threads, false, false);
     run(d, 3, 0, 100, a, true);
@@ -305,7 +358,7 @@ static void test_stages_save_barriers(void **s) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grouping_and_threads), cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_crowd),                cmocka_unit_test(test_rows_asked_for),
+        cmocka_unit_test(test_long_context), cmocka_unit_test(test_crowd),                cmocka_unit_test(test_rows_asked_for),
         cmocka_unit_test(test_pages_are_zeroed),     cmocka_unit_test(test_pages_are_copied),
         cmocka_unit_test(test_refusals),             cmocka_unit_test(test_stages_save_barriers),
     };

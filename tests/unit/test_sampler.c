@@ -166,7 +166,8 @@ static void test_penalties_against_count(void **s) {
         wk_history h = {tok, 0, (int32_t)(next() % N_HISTORY)};
         if (h.n_tok) h.n_prompt = (int32_t)(next() % (uint32_t)h.n_tok);
         wk_sampling p = random_sampling();
-        p.repeat_penalty = i % 3 == 0 ? 0.0 : i % 3 == 1 ? 1.3 : 0.01;
+        static const double repeat[] = {0.0, 1.3, 0.01, 0.9};
+        p.repeat_penalty = repeat[next() % 4];
         p.frequency_penalty = penalty[next() % 5];
         p.presence_penalty = penalty[next() % 5];
         p.bias_token = id;
