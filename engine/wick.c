@@ -292,7 +292,9 @@ static wick_status config_of(wk_engine_config *c, const wick_engine_options *o, 
     WK_TRY(check_range("max_queue", o->max_queue, 0, 1 << 16, err));
     WK_TRY(check_range("threads", o->threads, 0, 1024, err));
     WK_TRY(check_range("n_batch", o->n_batch, 0, 4096, err));
-    if (o->device && strcmp(o->device, "cpu") != 0) return wk_fail(err, WICK_E_UNSUPPORTED, "device \"%s\" is not built yet, cpu is", wk_show(wk_cstr(o->device)).text);
+    if (o->device && strcmp(o->device, "cpu") != 0)
+        return wk_fail(err, WICK_E_UNSUPPORTED, "device \"%s\" is not built yet, cpu is",
+                       wk_show(wk_cstr(o->device)).text);
     if (o->extra && o->extra[0])
         return wk_fail(err, WICK_E_ARG, "unknown engine option \"%s\"", wk_show(wk_cstr(o->extra[0])).text);
     *c = (wk_engine_config){
@@ -318,6 +320,25 @@ wick_status wick_fit(const char *path, const wick_engine_options *opt, wick_fit_
     const wick_fit_result r = {.need = f.need, .available = f.available, .weights = f.weights, .kv = f.kv,
                                .activations = f.activations, .n_ctx = f.n_ctx, .threads = f.n_thread, .fits = f.fits};
     return give_result(out, &r, sizeof(r)) ? WICK_OK : bad_size("fit result", err);
+}
+
+/* What cannot be read or is wrong is left to the opening that follows. */
+wick_status wick_x_fit_check(const char *path, const wick_engine_options *opt, wick_error *err) {
+    wick_engine_options o = WICK_ENGINE_OPTIONS_INIT;
+    wk_engine_config c;
+    wk_store *s = NULL;
+    wk_map_file file;
+    wk_machine m;
+    wk_fit f;
+    if (!path || !take_options(&o, sizeof(o), opt) || o.no_fit_check || config_of(&c, &o, NULL)) return WICK_OK;
+    if (wk_os_map(&file, path, NULL)) return WICK_OK;
+    const size_t n = file.n;
+    wk_os_unmap(&file);
+    wk_os_machine(&m);
+    if (n <= m.mem_free || wk_store_open(&s, path, NULL)) return WICK_OK;
+    const int rc = wk_fit_plan(&f, NULL, s, &c, NULL);
+    wk_store_close(s);
+    return rc || f.fits ? WICK_OK : wk_fit_refuse(&f, err);
 }
 
 wick_status wick_engine_open(wick_model *m, const wick_engine_options *opt, wick_engine **out, wick_error *err) {
@@ -402,9 +423,20 @@ static wick_status sampling_of(wk_sampling *p, const wk_store *s, const wick_req
     return WICK_OK;
 }
 
-/* The prompt's ids in memory of the caller's to free. */
-static wick_status prompt_ids(const wick_model *m, const wick_request_options *o, int32_t **out, size_t *n,
+/* n_answer: tokens that must have room behind the prompt. */
+static wick_status check_length(const wick_engine *e, size_t n, size_t n_answer, wick_error *err) {
+    const int32_t n_ctx = wk_engine_n_ctx(e->e);
+    if (n == 0) return wk_fail(err, WICK_E_ARG, "the prompt is empty");
+    if (n > (size_t)n_ctx - n_answer)
+        return wk_fail(err, WICK_E_CONTEXT, "the prompt has %zu tokens, the context holds %d%s", n, (int)n_ctx,
+                       n_answer ? " with one for the answer" : "");
+    return WICK_OK;
+}
+
+/* The prompt's ids in memory of the caller's to free. Its length is checked before anything is taken for it. */
+static wick_status prompt_ids(const wick_engine *e, const wick_request_options *o, int32_t **out, size_t *n,
                               wick_error *err) {
+    const wick_model *m = e->model;
     *out = NULL;
     *n = 0;
     for (size_t cap = 0;;) { /* once for the count, once for the ids; again if a template's clock made it longer */
@@ -419,7 +451,8 @@ static wick_status prompt_ids(const wick_model *m, const wick_request_options *o
             rc = wk_tok_encode(m->tok, &run, 1, WK_TOK_BOS, *out, cap, n);
             if (rc) (void)wk_fail(err, rc, "no memory to encode a prompt of %zu bytes", o->text_len);
         }
-        if (rc || *n <= cap) return rc;
+        if (rc || (cap && *n <= cap)) return rc;
+        WK_TRY(check_length(e, *n, 1, err));
         cap = *n;
         wk_free(*out);
         *out = wk_new_n(int32_t, cap);
@@ -427,13 +460,9 @@ static wick_status prompt_ids(const wick_model *m, const wick_request_options *o
     }
 }
 
-/* n_answer: tokens that must have room behind the prompt. */
 static wick_status check_prompt(const wick_engine *e, const int32_t *id, size_t n, size_t n_answer, wick_error *err) {
-    const int32_t n_ctx = wk_engine_n_ctx(e->e), n_vocab = wk_engine_n_vocab(e->e);
-    if (n == 0) return wk_fail(err, WICK_E_ARG, "the prompt is empty");
-    if (n > (size_t)n_ctx - n_answer)
-        return wk_fail(err, WICK_E_CONTEXT, "the prompt has %zu tokens, the context holds %d%s", n, (int)n_ctx,
-                       n_answer ? " with one for the answer" : "");
+    const int32_t n_vocab = wk_engine_n_vocab(e->e);
+    WK_TRY(check_length(e, n, n_answer, err));
     for (size_t i = 0; i < n; i++)
         if (id[i] < 0 || id[i] >= n_vocab)
             return wk_fail(err, WICK_E_ARG, "token %zu of the prompt is %d, the vocabulary has %d", i, (int)id[i],
@@ -466,7 +495,8 @@ static wick_status check_lists(const wick_request_options *o, int32_t n_vocab, w
         if (!o->stop[i]) return wk_fail(err, WICK_E_ARG, "stop string %zu is not given", i);
         const wk_str s = stop_at(o, i);
         if (s.n > WK_STOP_MAX)
-            return wk_fail(err, WICK_E_ARG, "stop string %zu has %zu bytes, at most %d are taken", i, s.n, (int)WK_STOP_MAX);
+            return wk_fail(err, WICK_E_ARG, "stop string %zu has %zu bytes, at most %d are taken", i, s.n,
+                           (int)WK_STOP_MAX);
         if (!wk_utf8_valid(s)) return wk_fail(err, WICK_E_ARG, "stop string %zu is not valid UTF-8", i);
     }
     if (o->n_bias > MAX_BIAS) return wk_fail(err, WICK_E_ARG, "%zu token biases, at most %d are taken", o->n_bias, MAX_BIAS);
@@ -508,7 +538,7 @@ static wick_status make_request(wick_engine *e, const wick_request_options *o, w
     int32_t *id = NULL;
     size_t n = 0;
     WK_TRY(sampling_of(&p, e->model->store, o, err));
-    int bad = prompt_ids(e->model, o, &id, &n, &prompt_err);
+    int bad = prompt_ids(e, o, &id, &n, &prompt_err);
     if (!bad) bad = check_prompt(e, id, n, 1, &prompt_err);
     const int32_t n_ctx = wk_engine_n_ctx(e->e), n_prompt = bad ? 0 : (int32_t)n;
     const int32_t left = n_ctx - n_prompt, want = o->max_tokens && o->max_tokens < left ? o->max_tokens : left;

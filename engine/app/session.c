@@ -87,8 +87,9 @@ wick_engine_options wk_session_engine(const wk_args *a) {
 }
 
 static wick_status open_engine(wk_session *s, const char *path, wick_error *err) {
-    WK_TRY(wick_model_open(path, NULL, &s->model, err));
     wick_engine_options o = wk_session_engine(s->args);
+    if (wick_x_fit_check(path, &o, err)) return wk_fail_at(err, "%s", wk_show(wk_cstr(path)).text);
+    WK_TRY(wick_model_open(path, NULL, &s->model, err));
     o.progress = on_load;
     o.progress_ud = s;
     const wick_status rc = wick_engine_open(s->model, &o, &s->engine, err);

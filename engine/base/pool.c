@@ -283,11 +283,21 @@ void wk_team_run(wk_team *t, void (*fn)(void *ud, int rank), void *ud) {
 
 /* ---- tickets ----------------------------------------------------------------------------------- */
 
+/* Tickets that are dealt statically: two thirds, the same number to each. */
+static uint32_t static_part(uint32_t n, uint32_t team) {
+    const uint32_t two_thirds = n / 3 * 2 + n % 3 * 2 / 3;
+    return team == 1 ? n : two_thirds - two_thirds % team;
+}
+
+uint32_t wk_tickets_first(uint32_t n, int team, int rank) {
+    const uint32_t part = static_part(n, (uint32_t)team);
+    return part ? (uint32_t)rank * (part / (uint32_t)team) : 0;
+}
+
 void wk_tickets_set(wk_tickets *k, uint32_t n, int team) {
     k->n = n;
     k->team = (uint32_t)team;
-    const uint32_t two_thirds = n / 3 * 2 + n % 3 * 2 / 3;
-    k->n_static = team == 1 ? n : two_thirds - two_thirds % k->team;
+    k->n_static = static_part(n, k->team);
     __atomic_store_n(&k->next, k->n_static, __ATOMIC_RELAXED); /* the barrier publishes it */
 }
 

@@ -82,6 +82,8 @@ static void chain_cost(const wk_exec *x, const wk_chain *ch, size_t *unit_bytes,
     }
 }
 
+enum { WARM = 4096 }; /* bytes of each weight */
+
 enum { TICKET_MIN = 16384, TICKET_MAX = 65536, ACT_L2 = 480 << 10, BLOCK_STEP = 12 };
 
 static int32_t units_per_ticket(const wk_chain *ch, size_t unit_bytes, size_t total, int n_thread, int32_t n_rows) {
@@ -117,18 +119,24 @@ static void cut_chains(wk_exec *x, const wk_stage *st, wk_cut *cut) {
         cut->chain[i].first = n;
         n += (uint32_t)(cut->chain[i].n_group * cut->n_block);
     }
-    wk_tickets_set(&cut->tickets, n, x->dev->n_thread);
+    cut->n_ticket = n;
 }
 
-static void cut_stage(wk_exec *x, int32_t stage) {
+/* All stages, when the batch has another shape than the last one. */
+static void cut_stages(wk_exec *x) {
+    if (x->b->n_tok == x->cut_tok && x->b->n_out == x->cut_out) return;
+    for (int32_t i = 0; i < x->plan->n_stage; i++)
+        if (x->plan->stage[i].chain_n) cut_chains(x, &x->plan->stage[i], &x->cut[i]);
+    x->cut_tok = x->b->n_tok;
+    x->cut_out = x->b->n_out;
+}
+
+static void deal_stage(wk_exec *x, int32_t stage) {
     if (stage >= x->plan->n_stage) return;
-    const wk_stage *st = &x->plan->stage[stage];
-    wk_cut *cut = &x->cut[stage & 1];
-    if (st->attn >= 0)
-        wk_tickets_set(&cut->tickets, (uint32_t)wk_attn_list_of(x, x->plan->step[st->attn].window)->n_task,
-                       x->dev->n_thread);
-    else if (st->chain_n)
-        cut_chains(x, st, cut);
+    const int32_t attn = x->plan->stage[stage].attn;
+    wk_cut *cut = &x->cut[stage];
+    if (attn >= 0) cut->n_ticket = (uint32_t)wk_attn_list_of(x, x->plan->step[attn].window)->n_task;
+    wk_tickets_set(&cut->tickets, cut->n_ticket, x->dev->n_thread);
 }
 
 /* ---- one pass ----------------------------------------------------------------------------------- */
@@ -173,17 +181,24 @@ static void run_row_work(wk_ctx *c, const wk_stage *st) {
     if (st->row_n && !plain && st->chain_n) barrier(c);
 }
 
-static void run_ticket(const wk_ctx *c, const wk_stage *st, const wk_cut *cut, uint32_t ticket) {
-    const wk_plan *p = c->x->plan;
+/* The chain of a ticket and its piece of it. */
+static const wk_chain *piece_of(const wk_plan *p, const wk_stage *st, const wk_cut *cut, uint32_t ticket, wk_range *r) {
     int32_t i = cut->n_chain - 1;
     while (i > 0 && ticket < cut->chain[i].first) i--;
     const wk_chain *ch = &p->chain[st->chain_first + i];
     const int32_t local = (int32_t)(ticket - cut->chain[i].first);
     const int32_t group = local % cut->chain[i].n_group, block = local / cut->chain[i].n_group;
-    wk_range r = {.r0 = group * cut->chain[i].per * ch->unit, .t0 = block * cut->tok_block};
-    r.r1 = r.r0 + cut->chain[i].per * ch->unit;
-    if (r.r1 > ch->rows) r.r1 = ch->rows;
-    r.t1 = r.t0 + cut->tok_block < cut->n_rows ? r.t0 + cut->tok_block : cut->n_rows;
+    *r = (wk_range){.r0 = group * cut->chain[i].per * ch->unit, .t0 = block * cut->tok_block};
+    r->r1 = r->r0 + cut->chain[i].per * ch->unit;
+    if (r->r1 > ch->rows) r->r1 = ch->rows;
+    r->t1 = r->t0 + cut->tok_block < cut->n_rows ? r->t0 + cut->tok_block : cut->n_rows;
+    return ch;
+}
+
+static void run_ticket(const wk_ctx *c, const wk_stage *st, const wk_cut *cut, uint32_t ticket) {
+    const wk_plan *p = c->x->plan;
+    wk_range r;
+    const wk_chain *ch = piece_of(p, st, cut, ticket, &r);
     if (r.t1 <= r.t0) return;
     for (int32_t j = 0; j < ch->n; j++) {
         const wk_step *s = &p->step[p->order[ch->first + j]];
@@ -191,10 +206,29 @@ static void run_ticket(const wk_ctx *c, const wk_stage *st, const wk_cut *cut, u
     }
 }
 
+/* Asks for the first weights of this thread in the next stage, so that memory is at work while threads wait for each
+ * other and norms are computed. Only for one token, where memory is what is waited for. */
+static void warm_stage(const wk_ctx *c, int32_t stage) {
+    wk_exec *x = c->x;
+    if (stage >= x->plan->n_stage || x->b->n_tok > 1) return;
+    const wk_stage *st = &x->plan->stage[stage];
+    const wk_cut *cut = &x->cut[stage];
+    if (!st->chain_n || !cut->n_ticket) return;
+    wk_range r;
+    const wk_chain *ch = piece_of(x->plan, st, cut, wk_tickets_first(cut->n_ticket, x->dev->n_thread, c->rank), &r);
+    for (int32_t i = 0; i < ch->n; i++) {
+        const wk_step *s = &x->plan->step[x->plan->order[ch->first + i]];
+        if (s->op != WK_OP_matmul) continue;
+        const wk_packed *w = &x->w[s->w[0]];
+        const uint8_t *p = w->p + (size_t)(r.r0 / WK_PANEL) * w->panel_bytes;
+        for (size_t at = 0; at < WARM && at < w->panel_bytes; at += 64) WK_PREFETCH(p + at);
+    }
+}
+
 static void run_stage(wk_ctx *c, int32_t stage) {
     wk_exec *x = c->x;
     const wk_stage *st = &x->plan->stage[stage];
-    wk_cut *cut = &x->cut[stage & 1];
+    wk_cut *cut = &x->cut[stage];
     c->stage = stage;
     run_row_work(c, st);
     wk_ticket_it it = {0};
@@ -206,7 +240,8 @@ static void run_stage(wk_ctx *c, int32_t stage) {
     } else if (st->chain_n) {
         while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket)) run_ticket(c, st, cut, ticket);
     }
-    if (c->rank == 0) cut_stage(x, stage + 1);
+    if (c->rank == 0) deal_stage(x, stage + 1);
+    warm_stage(c, stage + 1);
     barrier(c);
 }
 
@@ -260,7 +295,8 @@ static int cpu_run(wk_exec *x, const wk_batch *b, wk_err *err) {
             x->tok_seq[b->seq[s].first + i] = s;
         }
     WK_TRY(wk_attn_plan(x));
-    cut_stage(x, 0);
+    cut_stages(x);
+    deal_stage(x, 0);
     wk_team_run(x->dev->team, run_rank, x);
     x->b = NULL;
     return WICK_OK;
@@ -390,6 +426,7 @@ static void cpu_unprepare(wk_exec *x) {
     wk_free(x->tok_pos);
     wk_free(x->tok_seq);
     wk_free(x->w);
+    wk_free_aligned(x->cut);
     wk_pages_unmap(&x->weights);
     wk_pages_unmap(&x->arena);
     wk_pages_unmap(&x->kv);
@@ -417,7 +454,8 @@ static int cpu_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, uint32_t n_pa
     x->kv_head_bytes = kv_head_bytes(p);
     x->kv_page_bytes = kv_page_bytes(p);
     x->w = wk_new_n(wk_packed, (size_t)p->n_weight + 1);
-    if (!x->w || !wk_mul(&kv_bytes, x->kv_page_bytes, n_page) || !make_rows(x) || !make_attn(x) ||
+    x->cut = wk_alloc_aligned((size_t)p->n_stage * sizeof(*x->cut));
+    if (!x->w || !x->cut || !wk_mul(&kv_bytes, x->kv_page_bytes, n_page) || !make_rows(x) || !make_attn(x) ||
         !wk_pages_map(&x->arena, p->arena_bytes + 64) || !wk_pages_map(&x->kv, kv_bytes + 64)) {
         rc = wk_fail(err, WICK_E_NOMEM, "no memory for %zu MiB of activations and %zu MiB of KV cache",
                      p->arena_bytes >> 20, (x->kv_page_bytes >> 10) * n_page >> 10);

@@ -19,9 +19,11 @@ struct wk_dev {
 
 enum { WK_CUT_CHAINS = 8, WK_ATTN_COLS = 48 };
 
-/* How the chains of one stage are cut for one batch; made by rank 0 one stage ahead. */
+/* How the chains of one stage are cut for one number of tokens and of picked rows. Kept from pass to pass while those
+ * numbers stay; the tickets are dealt anew by rank 0, one stage ahead. */
 typedef struct wk_cut {
     wk_tickets tickets;
+    uint32_t n_ticket;
     int32_t n_chain, tok_block, n_block, n_rows; /* rows of the stage's values: tokens or picked rows */
     struct {
         int32_t per, n_group; /* units a ticket, tickets of a token block */
@@ -71,7 +73,8 @@ struct wk_exec {
     _Atomic int32_t *arrive;             /* per group */
     float *part;                         /* partials: per slot m[G], l[G], o[G][hd] */
     size_t part_room;                    /* slots */
-    wk_cut cut[2];
+    wk_cut *cut;                         /* [n_stage] */
+    int32_t cut_tok, cut_out;            /* what they were made for */
     const wk_batch *b;
     uint64_t n_barrier; /* written by rank 0 */
 };

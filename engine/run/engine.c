@@ -3,7 +3,6 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 
 #include "engine/base/arena.h"
 #include "engine/base/os.h"
@@ -70,19 +69,6 @@ static void *engine_thread(void *ud) {
     return NULL;
 }
 
-static int refuse_fit(const wk_fit *f, wk_err *err) {
-    const double gb = 1e9;
-    char hint[80] = "";
-    if (!f->ctx_chosen && f->need - f->kv < f->available && f->n_ctx > 512) {
-        const double per_tok = (double)f->kv / (double)f->n_ctx;
-        const int64_t n = (int64_t)((double)(f->available - (f->need - f->kv)) / per_tok) / 256 * 256;
-        if (n >= 256) (void)snprintf(hint, sizeof(hint), "; --ctx %lld would fit", (long long)n);
-    }
-    return wk_fail(err, WICK_E_FIT, "needs %.2f GB (weights %.2f, KV cache of %d tokens %.2f), %.2f GB available%s",
-                   (double)f->need / gb, (double)f->weights / gb, (int)f->n_ctx, (double)f->kv / gb,
-                   (double)f->available / gb, hint);
-}
-
 static int open_device(wk_engine *e, wk_err *err) {
     const wk_engine_config *c = &e->cfg;
     const wk_host host = {.size = sizeof(host), .n_thread = e->fit.n_thread, .n_cpu = e->fit.n_cpu,
@@ -128,7 +114,7 @@ int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const 
     }
     if ((rc = wk_fit_plan(&e->fit, &e->plan, s, &e->cfg, err))) goto out;
     if (c->fit_check && !e->fit.fits) {
-        rc = refuse_fit(&e->fit, err);
+        rc = wk_fit_refuse(&e->fit, err);
         goto out;
     }
     e->n_vocab = e->plan->n_vocab;

@@ -34,6 +34,8 @@ typedef struct wk_fit {
 /* Resolves the defaults of c (threads, n_ctx) and computes the need; builds the plan for it (*plan, may be NULL to
  * discard). Errors as wk_plan_build. Not fitting is no error here. */
 int wk_fit_plan(wk_fit *out, wk_plan **plan, const wk_store *s, wk_engine_config *c, wk_err *err);
+/* E_FIT, with the sentence: both numbers, and the context that would fit if one would. */
+int wk_fit_refuse(const wk_fit *f, wk_err *err);
 
 int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const wk_engine_config *c, wk_err *err);
 /* Cancels, joins, frees all but the record, which goes with its last request. */

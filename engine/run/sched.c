@@ -233,8 +233,8 @@ static wk_finish accept(wk_sched *s, wk_request *r, int32_t id) {
     const bool full = r->n_generated >= r->max_tokens;
     if (!rc && !stopped && (ends || full)) rc = wk_stream_end(&r->stream, &r->text);
     if (rc) { /* memory was taken at open: only a vocabulary of very long texts can do it */
-        (void)wk_fail(&r->error, WICK_E_UNSUPPORTED, "the text of token %d is longer than the %d bytes of a step", (int)id,
-                      (int)WK_STEP_TEXT);
+        (void)wk_fail(&r->error, WICK_E_UNSUPPORTED, "the text of token %d is longer than the %d bytes of a step",
+                      (int)id, (int)WK_STEP_TEXT);
         return WK_FIN_ERROR;
     }
     put_text(r);

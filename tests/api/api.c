@@ -129,7 +129,7 @@ bool api_utf8(const char *p, size_t n) {
     const unsigned char *s = (const unsigned char *)p;
     for (size_t i = 0; i < n;) {
         const unsigned c = s[i];
-        const size_t more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xf0 && c < 0xf5 ? 3 : 9;
+        const size_t more = c < 0x80 ? 0 : c < 0xc2 || c > 0xf4 ? 9 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
         if (more == 9 || i + more >= n) return false;
         const unsigned lo = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80, hi = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
         if (more && (s[i + 1] < lo || s[i + 1] > hi)) return false;

@@ -269,6 +269,42 @@ static void test_result_while_running(void **s) {
     wick_engine_close(e);
 }
 
+static void *read_all(void *ud) {
+    static answer a; /* one reader at a time */
+    api_read(ud, &a);
+    assert_int_equal(a.error.code, WICK_E_CANCELED);
+    return NULL;
+}
+
+/* A reader that waits when the engine closes is told so. */
+static void test_close_wakes_readers(void **s) {
+    (void)s;
+    wick_token t[8];
+    pthread_t th;
+    api_fill(t, 8, 5);
+    for (int i = 0; i < 10; i++) {
+        wick_engine *e = api_engine(model, 4096, one_seat);
+        const wick_request_options o = api_ids(t, 8, 0);
+        wick_request *first = api_submit(e, &o);
+        wait_event(first, WICK_EV_ADMITTED);
+        wick_request *r = i % 2 ? api_submit(e, &o) : first; /* one that runs, one that waits */
+        if (i % 2) {
+            assert_int_equal(pthread_create(&th, NULL, read_all, r), 0);
+            api_sleep_ms(i);
+            wick_engine_close(e);
+            (void)pthread_join(th, NULL);
+            wick_request_free(r);
+        } else {
+            wick_engine_close(e);
+        }
+        wick_event ev = WICK_EVENT_INIT;
+        do assert_int_equal(wick_next(first, -1, &ev), WICK_OK);
+        while (ev.type != WICK_EV_ERROR);
+        assert_int_equal(ev.error.code, WICK_E_CANCELED);
+        wick_request_free(first);
+    }
+}
+
 /* ---- costs --------------------------------------------------------------------------------------- */
 
 static void read_until(wick_request *r, int *n_text, int want) {
@@ -394,7 +430,8 @@ static void one_life(crowd *c, uint64_t x) {
     }
     const unsigned reads = (unsigned)(x >> 32) % 60;
     wick_status got = WICK_OK;
-    for (unsigned i = 0; i < reads && !(got == WICK_OK && i && at_end(&ev)); i++) got = wick_next(r, (int)(x >> 40 & 1) - 1, &ev);
+    for (unsigned i = 0; i < reads && !(got == WICK_OK && i && at_end(&ev)); i++)
+        got = wick_next(r, (int)(x >> 40 & 1) - 1, &ev);
     (void)wick_request_result(r, &res);
     (void)wick_engine_stats(c->e, &st);
     if (x & 1u << 26) wick_cancel(r);
@@ -445,7 +482,8 @@ int main(void) {
         cmocka_unit_test(test_cancel_at_every_moment), cmocka_unit_test(test_cancel_while_waiting),
         cmocka_unit_test(test_running_is_not_queued),  cmocka_unit_test(test_slow_reader_is_parked),
         cmocka_unit_test(test_request_fd),             cmocka_unit_test(test_next_timeouts),
-        cmocka_unit_test(test_result_while_running),   cmocka_unit_test(test_tokens_allocate_nothing),
+        cmocka_unit_test(test_result_while_running),   cmocka_unit_test(test_close_wakes_readers),
+        cmocka_unit_test(test_tokens_allocate_nothing),
         cmocka_unit_test(test_counters_return),        cmocka_unit_test(test_sixteen_threads),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

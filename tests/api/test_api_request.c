@@ -130,7 +130,8 @@ static void test_submit_refuses_lists(void **s) {
 }
 
 /* What is wrong with the prompt is the first event. */
-static void bad_prompt(wick_engine *e, const wick_request_options *o, wick_status want, const char *word1, const char *word2) {
+static void bad_prompt(wick_engine *e, const wick_request_options *o, wick_status want, const char *word1,
+                       const char *word2) {
     answer a;
     wick_event ev = WICK_EVENT_INIT;
     wick_request *r = api_submit(e, o);
@@ -154,6 +155,8 @@ static void test_bad_prompts(void **s) {
     bad_prompt(f->e, &o, WICK_E_CONTEXT, "4096 tokens", "holds 4096");
     o.n_tokens = 5000;
     bad_prompt(f->e, &o, WICK_E_CONTEXT, "5000", "4096");
+    o.n_tokens = SIZE_MAX / 8; /* nobody looks at the ids of what is too long */
+    bad_prompt(f->e, &o, WICK_E_CONTEXT, "2305843009213693951", "4096");
     o.n_tokens = 0;
     bad_prompt(f->e, &o, WICK_E_ARG, "prompt", "empty");
     t[2] = 288;
@@ -564,6 +567,66 @@ static void test_no_prefix_cache(void **s) {
     wick_engine_close(e);
 }
 
+/* ---- odd engines --------------------------------------------------------------------------------- */
+
+static const wick_engine_options *odd; /* what the next engine is like */
+static void be_odd(wick_engine_options *o) {
+    const int32_t n_ctx = o->n_ctx;
+    *o = *odd;
+    o->n_ctx = n_ctx;
+}
+
+/* The smallest and the strangest shapes give the same logits: one token a step, more seats than tokens, more threads
+ * than processors. Six requests at once, so that they are in each other's way. */
+static void test_odd_engines(void **s) {
+    const fixture *f = *s;
+    static const struct {
+        int32_t n_batch, max_seqs, max_queue, threads;
+    } shape[] = {{0, 0, 0, 1}, {1, 1, 6, 1}, {1, 256, 6, 2}, {3, 5, 100, 3}, {4096, 256, 1 << 16, 2}, {65, 2, 6, 5}};
+    wick_token t[150];
+    wick_request *r[6];
+    answer a;
+    uint64_t hash[6][2];
+    api_fill(t, 150, 21);
+    for (size_t i = 0; i < sizeof(shape) / sizeof(*shape); i++) {
+        wick_engine_options o = WICK_ENGINE_OPTIONS_INIT;
+        o.n_batch = shape[i].n_batch;
+        o.max_seqs = shape[i].max_seqs;
+        o.max_queue = shape[i].max_queue;
+        o.threads = shape[i].threads;
+        odd = &o;
+        wick_engine *e = api_engine(f->m, 200, be_odd);
+        for (int k = 0; k < 6; k++) {
+            const wick_request_options q = api_ids(t + k, 150 - 29 * (size_t)k, 20);
+            r[k] = api_submit(e, &q);
+        }
+        for (int k = 0; k < 6; k++) {
+            api_read(r[k], &a);
+            assert_int_equal(a.result.n_generated, 20);
+            if (i == 0) memcpy(hash[k], a.result.hash, sizeof(hash[k]));
+            assert_memory_equal(hash[k], a.result.hash, sizeof(hash[k]));
+            wick_request_free(r[k]);
+        }
+        api_idle(e);
+        wick_engine_close(e);
+    }
+}
+
+static void test_smallest_context(void **s) {
+    const fixture *f = *s;
+    const wick_token t[] = {5, 6};
+    answer a;
+    wick_request_options o = api_ids(t, 1, 0);
+    wick_engine *e = api_engine(f->m, 1, NULL);
+    bad_prompt(e, &o, WICK_E_CONTEXT, "1 tokens", "holds 1");
+    wick_engine_close(e);
+    e = api_engine(f->m, 2, NULL);
+    api_run(e, &o, &a);
+    assert_int_equal(a.result.n_generated, 1);
+    assert_int_equal(a.result.finish, WICK_FINISH_LENGTH);
+    wick_engine_close(e);
+}
+
 /* ---- one call ------------------------------------------------------------------------------------ */
 
 static int stop_at_first(void *ud, const char *text, size_t n) {
@@ -615,6 +678,7 @@ int main(void) {
         cmocka_unit_test(test_greedy_limits),         cmocka_unit_test(test_score_is_a_distribution),
         cmocka_unit_test(test_score_pieces),          cmocka_unit_test(test_prefix_cache),
         cmocka_unit_test(test_answer_is_cached),      cmocka_unit_test(test_no_prefix_cache),
+        cmocka_unit_test(test_odd_engines),           cmocka_unit_test(test_smallest_context),
         cmocka_unit_test(test_generate),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -115,7 +115,8 @@ out:
 }
 
 static void must_match(const run *r, const run *clean, uint64_t n) {
-    if (r->n != clean->n || memcmp(r->text, clean->text, r->n) != 0 || memcmp(r->score, clean->score, sizeof(r->score)) != 0)
+    if (r->n != clean->n || memcmp(r->text, clean->text, r->n) != 0 ||
+        memcmp(r->score, clean->score, sizeof(r->score)) != 0)
         fail_msg("fault %llu: the run succeeded, but said something else", (unsigned long long)n);
 }
 
@@ -158,7 +159,8 @@ static void check_allocations(bool hooks, bool and_later, int threads) {
     assert_int_equal(r.status, WICK_OK);
     must_match(&r, &clean, total + 1);
     wk_alloc_hooks(NULL, NULL, NULL);
-    print_message("%llu allocations, %llu could be done without\n", (unsigned long long)total, (unsigned long long)n_fine);
+    print_message("%llu allocations, %llu could be done without\n", (unsigned long long)total,
+                  (unsigned long long)n_fine);
 }
 
 static void test_each_allocation_once(void **s) { (void)s, check_allocations(true, false, 2); }

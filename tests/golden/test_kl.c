@@ -3,7 +3,8 @@
  * Mean KL(f32 || quantised) over the second halves of chunks of 256 tokens of wikitext-2 must be at most 1.1 times
  * llama.cpp's own on the same tokens (kl.txt). The f32 model is the file decoded to F32 and run by wick with an f32
  * cache (kind F: its logits are compared with transformers in test_logits.c). Exit 77: a file is missing, which is
- * said. Environment: WICK_SMOLLM2, WICK_GEMMA3 the models, WICK_CACHE where the f32 files go, WICK_WIKITEXT the text. */
+ * said. Environment: WICK_SMOLLM2, WICK_GEMMA3 the models, WICK_CACHE where the f32 files go,
+ * WICK_WIKITEXT the text. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +15,9 @@
 #include "tests/golden/dequant.h"
 
 enum { N_CTX = 256, FIRST = N_CTX / 2, N_ROW = N_CTX - 1 - FIRST, TEXT_CAP = 1 << 18, SKIP = 77 };
-#define BOUND 1.1      /* the project's own promise */
+#define BOUND 1.1       /* the project's own promise */
 #define PPL_RATIO 2e-3  /* the quantised model's perplexity against llama.cpp's */
-#define PPL_BOUND 1e-3 /* same text, same reference: two f32 programs differ by their sums only */
+#define PPL_BOUND 1e-3  /* same text, same reference: two f32 programs differ by their sums only */
 
 /* What kl.txt says. */
 typedef struct row_of_table {
@@ -125,12 +126,14 @@ static int judge(const run_of_chunk *r, const row_of_table *want, const char *mo
            model, r->n, kl, want->kl, ratio, 100 * r->same_top / n, want->same_top, ppl_ref, want->ppl_f32,
            exp(r->nll / n), want->ppl, exp(r->nll / n) / ppl_ref);
     int bad = 0;
-    if (!(ratio <= BOUND)) bad = printf("FAILED: the mean is %.3f times llama.cpp's, wanted at most %.2f\n", ratio, BOUND);
+    if (!(ratio <= BOUND))
+        bad = printf("FAILED: the mean is %.3f times llama.cpp's, wanted at most %.2f\n", ratio, BOUND);
     if (!(fabs(ppl_ref / want->ppl_f32 - 1) <= PPL_BOUND))
         bad = printf("FAILED: the f32 model's perplexity is %.4f, the table says %.4f: another text, or it is wrong\n",
                      ppl_ref, want->ppl_f32);
     if (!(fabs(exp(r->nll / n) / want->ppl - 1) <= PPL_RATIO))
-        bad = printf("FAILED: the perplexity is %.4f, llama.cpp's %.4f: more than 0.2 %% apart\n", exp(r->nll / n), want->ppl);
+        bad = printf("FAILED: the perplexity is %.4f, llama.cpp's %.4f: more than 0.2 %% apart\n", exp(r->nll / n),
+                     want->ppl);
     if (!(kl > 0)) bad = printf("FAILED: the mean is %g, quantised arithmetic cannot be exact\n", kl);
     return bad ? 1 : 0;
 }
@@ -200,7 +203,7 @@ int main(int argc, char **argv) {
     const char *text = env_or("WICK_WIKITEXT", "../shared/data/wikitext2/wiki.test.raw");
     FILE *f = fopen(text, "rb");
     if (f) (void)fclose(f); /* it is only tried */
-    if (is_sanitized()) return skipped("a whole model under sanitizers takes too long; the kernels have tests of their own");
+    if (is_sanitized()) return skipped("a whole model takes too long under sanitizers");
     if (!path) return skipped("WICK_SMOLLM2 or WICK_GEMMA3 names no model");
     if (!cache) return skipped("WICK_CACHE names no folder for the f32 model");
     if (!f) return skipped("no wikitext-2 (WICK_WIKITEXT names none)");

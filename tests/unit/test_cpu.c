@@ -45,7 +45,8 @@ static dev *open_dev(const char *name, int kv_type, int n_thread, bool ungrouped
     char path[96];
     dev *d = wk_new(dev);
     assert_non_null(d);
-    const wk_plan_options o = {.max_tok = MAX_TOK, .max_out = MAX_OUT, .kv_type = kv_type, .ungrouped = ungrouped, .keep = keep};
+    const wk_plan_options o = {.max_tok = MAX_TOK, .max_out = MAX_OUT, .kv_type = kv_type,
+                               .ungrouped = ungrouped, .keep = keep};
     const wk_host host = {.size = sizeof(host), .n_thread = n_thread, .n_cpu = 2, .cpu_mask = UINT32_MAX};
     (void)snprintf(path, sizeof(path), "tests/golden/tiny/%s.gguf", name);
     if (wk_store_open(&d->store, path, &err) || wk_plan_build(&d->plan, d->store, &o, &err) ||
@@ -86,8 +87,8 @@ static void run(dev *d, int s, int32_t i0, int32_t i1, const uint32_t *page, boo
     for (int32_t i = 0; i < i1 - i0; i++) out[i] = all ? i : i1 - i0 - 1;
     for (int32_t p = (i0 + 63) / 64; p < (i1 + 63) / 64; p++) zero[n_zero++] = page[p];
     const wk_batch_seq seq = {0, i1 - i0, i0, (i1 + 63) / 64, page};
-    const wk_batch b = {.n_tok = i1 - i0, .n_seq = 1, .n_out = all ? i1 - i0 : 1, .tok = &ids[s][i0], .out = out, .seq = &seq,
-                        .zero = zero, .n_zero = n_zero};
+    const wk_batch b = {.n_tok = i1 - i0, .n_seq = 1, .n_out = all ? i1 - i0 : 1, .tok = &ids[s][i0], .out = out,
+                        .seq = &seq, .zero = zero, .n_zero = n_zero};
     go(d, &b);
 }
 
@@ -159,8 +160,8 @@ static void go_long(dev *d, int32_t i0, int32_t n, const uint32_t *page) {
     for (int32_t i = 0; i < n; i++) out[i] = i;
     const int32_t p0 = (i0 + 63) / 64, p1 = (i0 + n + 63) / 64;
     const wk_batch_seq seq = {0, n, i0, p1, page};
-    const wk_batch b = {.n_tok = n, .n_seq = 1, .n_out = n, .tok = &long_ids[i0], .out = out, .seq = &seq, .zero = page + p0,
-                        .n_zero = p1 - p0};
+    const wk_batch b = {.n_tok = n, .n_seq = 1, .n_out = n, .tok = &long_ids[i0], .out = out, .seq = &seq,
+                        .zero = page + p0, .n_zero = p1 - p0};
     go(d, &b);
 }
 
@@ -242,8 +243,8 @@ static void test_rows_asked_for(void **s) {
         for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
             const int32_t n = rows[i][1] < 2 && rows[i][2] < 2 ? 2 : 100; /* few tokens too */
             const wk_batch_seq seq = {0, n, 0, (n + 63) / 64, page};
-            const wk_batch b = {.n_tok = n, .n_seq = 1, .n_out = rows[i][0], .tok = ids[2], .out = &rows[i][1], .seq = &seq,
-                                .zero = page, .n_zero = (n + 63) / 64};
+            const wk_batch b = {.n_tok = n, .n_seq = 1, .n_out = rows[i][0], .tok = ids[2], .out = &rows[i][1],
+                                .seq = &seq, .zero = page, .n_zero = (n + 63) / 64};
             go(d, &b);
             for (int32_t k = 0; k < rows[i][0]; k++) same(d, want, rows[i][1 + k], k, 1, arch[a]);
         }
@@ -262,7 +263,8 @@ static void check_zero_behind(const dev *d, uint32_t page, int32_t from) {
     const size_t hd = (size_t)d->plan->head_dim;
     for (int32_t layer = 0; layer < d->plan->n_layer; layer++)
         for (int32_t head = 0; head < d->plan->n_head_kv; head++) {
-            const uint16_t *k = (const uint16_t *)(const void *)wk_kv_head(d->exec, page, layer, head), *v = k + hd * WK_KV_PAGE;
+            const uint16_t *k = (const uint16_t *)(const void *)wk_kv_head(d->exec, page, layer, head);
+            const uint16_t *v = k + hd * WK_KV_PAGE;
             for (size_t slot = (size_t)from; slot < WK_KV_PAGE; slot++)
                 for (size_t j = 0; j < hd; j++) {
                     assert_int_equal(k[slot / 16 * hd * 16 + j * 16 + slot % 16], 0);
@@ -299,8 +301,8 @@ static void check_copy(const char *name, bool zero_too, int threads) {
     run(d, 3, 0, 100, a, true);
     const int32_t out[] = {0};
     const wk_batch_seq seq = {0, 1, 100, 2, b};
-    const wk_batch batch = {.n_tok = 1, .n_seq = 1, .n_out = 1, .tok = &ids[3][100], .out = out, .seq = &seq, .copy = copy,
-                            .n_copy = 1, .zero = zero, .n_zero = zero_too ? 5 : 0};
+    const wk_batch batch = {.n_tok = 1, .n_seq = 1, .n_out = 1, .tok = &ids[3][100], .out = out, .seq = &seq,
+                            .copy = copy, .n_copy = 1, .zero = zero, .n_zero = zero_too ? 5 : 0};
     go(d, &batch);
     same(d, want, 100, 0, 1, "a copied page");
     run(d, 0, 101, 128, b, true); /* other tokens on the copy */
@@ -340,6 +342,38 @@ static void test_refusals(void **s) {
     close_dev(d);
 }
 
+/* A vector of f32 in the packed weights; the mapping is writable. */
+static float *vector_of(dev *d, const char *name, int32_t *n) {
+    for (int32_t i = 0; i < d->plan->n_weight; i++)
+        if (strcmp(d->plan->weight[i].name, name) == 0) {
+            *n = d->plan->weight[i].k;
+            return (float *)(void *)(d->exec->weights.p + (d->exec->w[i].p - d->exec->weights.p));
+        }
+    fail_msg("no weight %s", name);
+    return NULL;
+}
+
+/* Keys and values beyond f16: every such token is marked, by whichever thread; f32 holds them. */
+static void test_values_that_do_not_fit(void **s) {
+    (void)s;
+    static const uint32_t page[] = {0};
+    for (int kv = 0; kv < 2; kv++) {
+        wk_err err = {0};
+        int32_t n = 0, n_bad = 0;
+        const int32_t out[] = {19};
+        dev *d = open_dev("llama", kv ? WK_KV_F32 : WK_KV_F16, 3, false, false);
+        float *norm = vector_of(d, "blk.0.attn_norm.weight", &n);
+        for (int32_t i = 0; i < n; i++) norm[i] *= 1e7f;
+        const wk_batch_seq seq = {0, 20, 0, 1, page};
+        const wk_batch b = {.n_tok = 20, .n_seq = 1, .n_out = 1, .tok = ids[0], .out = out, .seq = &seq, .zero = page,
+                            .n_zero = 1, .logits = d->logits, .bad_tok = d->bad};
+        assert_int_equal(ops()->run(d->exec, &b, &err), WICK_OK);
+        for (int i = 0; i < 20; i++) n_bad += d->bad[i];
+        assert_int_equal(n_bad, kv ? 0 : 20);
+        close_dev(d);
+    }
+}
+
 /* Grouping is worth its name: fewer barriers than steps. */
 static void test_stages_save_barriers(void **s) {
     (void)s;
@@ -358,9 +392,11 @@ static void test_stages_save_barriers(void **s) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grouping_and_threads), cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_long_context), cmocka_unit_test(test_crowd),                cmocka_unit_test(test_rows_asked_for),
+        cmocka_unit_test(test_long_context),         cmocka_unit_test(test_crowd),
+        cmocka_unit_test(test_rows_asked_for),
         cmocka_unit_test(test_pages_are_zeroed),     cmocka_unit_test(test_pages_are_copied),
         cmocka_unit_test(test_refusals),             cmocka_unit_test(test_stages_save_barriers),
+        cmocka_unit_test(test_values_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

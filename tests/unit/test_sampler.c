@@ -60,7 +60,8 @@ static double sum_of(const float *w, const int32_t *order, int32_t n) {
     return sum;
 }
 
-static int32_t naive(const float *raw, int32_t n, const wk_sampling *p, const wk_history *h, uint64_t pos, uint32_t choice) {
+static int32_t naive(const float *raw, int32_t n, const wk_sampling *p, const wk_history *h, uint64_t pos,
+                     uint32_t choice) {
     static float l[V_MAX], w[V_MAX];
     static int32_t order[V_MAX];
     int32_t n_cand = 0;
@@ -135,8 +136,8 @@ static void check_size(int32_t n, int rounds) {
         const uint32_t choice = next() % 3;
         const int32_t want = naive(l, n, &p, NULL, pos, choice), got = wk_sample(s, l, &p, NULL, pos, choice);
         if (got != want)
-            fail_msg("n %d, kind %d, T %g, top_k %d, top_p %g, min_p %g: token %d, wanted %d", (int)n, i % 6, p.temperature,
-                     (int)p.top_k, p.top_p, p.min_p, (int)got, (int)want);
+            fail_msg("n %d, kind %d, T %g, top_k %d, top_p %g, min_p %g: token %d, wanted %d", (int)n, i % 6,
+                     p.temperature, (int)p.top_k, p.top_p, p.min_p, (int)got, (int)want);
     }
     wk_sampler_close(s);
 }

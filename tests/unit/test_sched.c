@@ -104,7 +104,8 @@ static int fake_wait(wk_exec *x, wk_err *err) {
     (void)x, (void)err;
     return WICK_OK;
 }
-static const wk_backend_ops fake = {.abi = WK_BACKEND_ABI, .size = sizeof(fake), .name = "fake", .run = fake_run, .wait = fake_wait};
+static const wk_backend_ops fake = {
+    .abi = WK_BACKEND_ABI, .size = sizeof(fake), .name = "fake", .run = fake_run, .wait = fake_wait};
 
 /* ---- fixture ------------------------------------------------------------------------------------- */
 
@@ -183,7 +184,8 @@ static void live(bool prefix_cache) {
     for (int round = 0; round < 6000; round++) {
         const uint32_t i = next(f, MAX_LIVE);
         if (!r[i] && f->s.n_waiting < QUEUE) {
-            const int32_t n = next(f, 4) ? 1 + (int32_t)next(f, 400) : 64 * (1 + (int32_t)next(f, 6)), kind = (int32_t)next(f, 3);
+            const int32_t n = next(f, 4) ? 1 + (int32_t)next(f, 400) : 64 * (1 + (int32_t)next(f, 6));
+            const int32_t kind = (int32_t)next(f, 3);
             for (int32_t k = 0; k < n; k++) prompt[k] = 2 + (k / 70 + kind * 10) % 200;
             if (next(f, 2)) prompt[n / 2] = 250;
             r[i] = ask(f, prompt, n, 1 + (int32_t)next(f, 100));
