@@ -45,11 +45,13 @@ static bool parse(bench *b, int argc, char **argv) {
 }
 
 /* One request over n prompt ids; different ids each time, so that no prefix is known. */
-static int measure(bench *b, int n_prompt, int n_generate, unsigned seed, wick_result *res, wick_error *err) {
+static int measure(bench *b, int n_prompt, int n_generate, unsigned seed, wick_result *res,
+                   wick_error *err) {
     wick_token *t = malloc((size_t)n_prompt * sizeof(*t));
     wick_request_options o = WICK_REQUEST_OPTIONS_INIT;
     if (!t) return -1;
-    for (int i = 0; i < n_prompt; i++) t[i] = (wick_token)((seed = seed * 1664525u + 1013904223u) % (unsigned)b->n_vocab);
+    for (int i = 0; i < n_prompt; i++)
+        t[i] = (wick_token)((seed = seed * 1664525u + 1013904223u) % (unsigned)b->n_vocab);
     o.tokens = t;
     o.n_tokens = (size_t)n_prompt;
     o.max_tokens = n_generate;
@@ -74,7 +76,9 @@ static int run(bench *b, wick_error *err) {
             rc = measure(b, b->depth > 0 ? b->depth : 1, b->tg + 1, 500u + (unsigned)i, &r, err);
             if (!rc && r.decode_s > 0) tg = b->tg / r.decode_s;
         }
-        if (!rc) printf("{\"pp\":%d,\"pp_tok_s\":%.2f,\"tg\":%d,\"depth\":%d,\"tg_tok_s\":%.2f}\n", b->pp, pp, b->tg, b->depth, tg);
+        if (!rc)
+            printf("{\"pp\":%d,\"pp_tok_s\":%.2f,\"tg\":%d,\"depth\":%d,\"tg_tok_s\":%.2f}\n",
+                   b->pp, pp, b->tg, b->depth, tg);
         (void)fflush(stdout);
     }
     return rc;
@@ -86,11 +90,13 @@ int main(int argc, char **argv) {
     wick_engine_options o = WICK_ENGINE_OPTIONS_INIT;
     char number[32];
     if (!parse(&b, argc, argv)) {
-        (void)fprintf(stderr, "usage: bench_model MODEL [--threads N] [--pp N] [--tg N] [--depth N] [--reps N] [--batch N]\n");
+        (void)fprintf(stderr, "usage: bench_model MODEL [--threads N] [--pp N] [--tg N] [--depth "
+                              "N] [--reps N] [--batch N]\n");
         return 2;
     }
     if (wick_model_open(b.path, NULL, &b.model, &err)) return fail(b.path, &err);
-    if (wick_model_get(b.model, "n_vocab", number, sizeof(number), NULL)) return fail("n_vocab", &err);
+    if (wick_model_get(b.model, "n_vocab", number, sizeof(number), NULL))
+        return fail("n_vocab", &err);
     b.n_vocab = (int)strtol(number, NULL, 10);
     o.threads = b.threads;
     o.n_batch = b.batch;

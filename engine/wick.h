@@ -103,7 +103,7 @@ typedef struct wick_request_options {
     size_t chat_len;
     int32_t n;          /* choices; 0: 1 */
     int32_t max_tokens; /* 0: to the end of the context */
-    const char *const *stop; /* n_stop strings */
+    const char *const *stop; /* n_stop strings, at most 16 of at most 1024 bytes */
     const size_t *stop_len;  /* their lengths; NULL: NUL-terminated */
     size_t n_stop;
     double temperature; /* 0 greedy; WICK_AUTO_F: the model's recommendation, else 0.7 */
@@ -113,7 +113,7 @@ typedef struct wick_request_options {
     int64_t seed;       /* WICK_AUTO: random, returned in the result */
     const wick_grammar *grammar;
     const char *cache_salt; /* prompts share cached prefixes only under equal salts */
-    uint32_t flags;
+    uint32_t flags;         /* WICK_REQ_...; others are E_ARG */
     double repeat_penalty;    /* 0 off, else 0.01 .. 10: over prompt and answer */
     double frequency_penalty; /* -10 .. 10: times the count in the answer */
     double presence_penalty;  /* -10 .. 10: for every token of the answer */
@@ -223,6 +223,7 @@ WICK_API wick_status wick_next(wick_request *r, int timeout_ms, wick_event *ev);
 WICK_API int wick_request_fd(wick_request *r);
 /* Idempotent, any thread, async-signal-safe. */
 WICK_API void wick_cancel(wick_request *r);
+/* Before the end: n_prompt, seed, finish NONE; the rest stands after DONE or ERROR. */
 WICK_API wick_status wick_request_result(const wick_request *r, wick_result *out);
 WICK_API void wick_request_free(wick_request *r);
 

@@ -36,7 +36,8 @@ wick_status wick_x_steps(const char *path, char *text, size_t cap, size_t *len, 
     return rc;
 }
 
-wick_status wick_x_meta(const wick_model *m, size_t i, const char **key, size_t *key_len, char *value, size_t cap) {
+wick_status wick_x_meta(const wick_model *m, size_t i, const char **key, size_t *key_len,
+                        char *value, size_t cap) {
     if (!m || i >= wk_store_meta_count(m->store)) return WICK_E_ARG;
     const wk_str k = wk_store_meta_key(m->store, i);
     *key = k.p;
@@ -45,8 +46,8 @@ wick_status wick_x_meta(const wick_model *m, size_t i, const char **key, size_t 
     return WICK_OK;
 }
 
-wick_status wick_x_tensor(const wick_model *m, size_t i, const char **name, size_t *name_len, const char **format,
-                          uint64_t ne[4], int *n_dim, uint64_t *bytes) {
+wick_status wick_x_tensor(const wick_model *m, size_t i, const char **name, size_t *name_len,
+                          const char **format, uint64_t ne[4], int *n_dim, uint64_t *bytes) {
     if (!m || i >= wk_store_tensor_count(m->store)) return WICK_E_ARG;
     const wk_tensor *t = wk_store_tensor(m->store, i);
     *name = t->name.p;
@@ -58,7 +59,8 @@ wick_status wick_x_tensor(const wick_model *m, size_t i, const char **name, size
     return WICK_OK;
 }
 
-wick_status wick_x_piece(const wick_model *m, wick_token id, char *buf, size_t cap, size_t *len, int *control) {
+wick_status wick_x_piece(const wick_model *m, wick_token id, char *buf, size_t cap, size_t *len,
+                         int *control) {
     char tmp[8];
     if (!m || !len || id < 0 || id >= wk_tok_count(m->tok)) return WICK_E_ARG;
     const wk_str s = wk_tok_piece(m->tok, id, WK_TOK_SHOW_SPECIAL, tmp);
@@ -71,7 +73,8 @@ wick_status wick_x_piece(const wick_model *m, wick_token id, char *buf, size_t c
     return WICK_OK;
 }
 
-wick_status wick_x_machine(int *n_core, int *n_affinity, double *quota, int *n_thread, char *levels, size_t cap) {
+wick_status wick_x_machine(int *n_core, int *n_affinity, double *quota, int *n_thread, char *levels,
+                           size_t cap) {
     wk_machine m;
     wk_os_machine(&m);
     *n_core = m.n_core;
@@ -100,15 +103,19 @@ wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wic
     wk_machine m;
     wk_os_machine(&m);
     if (!bytes_per_s || threads < 1 || threads > 1024 || bytes < (size_t)threads * 4096)
-        return wk_fail(err, WICK_E_ARG, "bandwidth: %d threads over %zu bytes cannot be measured", threads, bytes);
+        return wk_fail(err, WICK_E_ARG, "bandwidth: %d threads over %zu bytes cannot be measured",
+                       threads, bytes);
     return wk_probe_read(bytes_per_s, threads, m.n_affinity, bytes, 8, err);
 }
 
-wick_status wick_x_selftest(const char *level, uint64_t *n_compared, char *wrong, size_t cap, wick_error *err) {
+wick_status wick_x_selftest(const char *level, uint64_t *n_compared, char *wrong, size_t cap,
+                            wick_error *err) {
     wk_buf b;
     const int i = level ? wk_level_of_name(level) : -1;
-    if (i < 0 || !n_compared || !wrong || !cap) return wk_fail(err, WICK_E_ARG, "selftest: unknown CPU level");
-    if ((wk_levels[i].mask & ~wk_cpu_detect()) != 0) return wk_fail(err, WICK_E_ARG, "this CPU cannot run the level %s", level);
+    if (i < 0 || !n_compared || !wrong || !cap)
+        return wk_fail(err, WICK_E_ARG, "selftest: unknown CPU level");
+    if ((wk_levels[i].mask & ~wk_cpu_detect()) != 0)
+        return wk_fail(err, WICK_E_ARG, "this CPU cannot run the level %s", level);
     wk_buf_init(&b, 4096);
     const int rc = wk_selftest(i, n_compared, &b, err);
     const wk_str text = wk_buf_str(&b);

@@ -13,10 +13,13 @@ enum { RUN_PAGES = 4 }; /* shortest run: 256 positions */
 static int32_t group_heads(const wk_plan *p) { return p->n_head / p->n_head_kv; }
 
 /* First position that a token at pos sees. */
-static int32_t first_seen(int32_t pos, int32_t window) { return window && pos >= window ? pos - window + 1 : 0; }
+static int32_t first_seen(int32_t pos, int32_t window) {
+    return window && pos >= window ? pos - window + 1 : 0;
+}
 
 static int32_t runs_of(const wk_exec *x, int32_t n_page, const wk_attn_list *l) {
-    const int32_t per_head = x->b->n_seq * x->plan->n_head_kv, want = (4 * x->dev->n_thread + per_head - 1) / per_head;
+    const int32_t per_head = x->b->n_seq * x->plan->n_head_kv,
+                  want = (4 * x->dev->n_thread + per_head - 1) / per_head;
     const int32_t most = (n_page + RUN_PAGES - 1) / RUN_PAGES;
     const size_t slots = (size_t)l->n_slot + (size_t)n_page * (size_t)x->plan->n_head_kv;
     if (slots > x->part_room) return 1;
@@ -25,10 +28,12 @@ static int32_t runs_of(const wk_exec *x, int32_t n_page, const wk_attn_list *l) 
 
 static void plan_one(wk_exec *x, wk_attn_list *l, int32_t seq) {
     const wk_batch_seq *s = &x->b->seq[seq];
-    const int32_t first = first_seen(s->pos0, l->window) / WK_KV_PAGE, n_page = s->pos0 / WK_KV_PAGE + 1 - first;
+    const int32_t first = first_seen(s->pos0, l->window) / WK_KV_PAGE,
+                  n_page = s->pos0 / WK_KV_PAGE + 1 - first;
     const int32_t n_run = runs_of(x, n_page, l);
     for (int32_t h = 0; h < x->plan->n_head_kv; h++) {
-        wk_attn_task t = {.seq = seq, .head = h, .nt = 1, .group = -1, .n_run = n_run, .slot = l->n_slot};
+        wk_attn_task t = {
+            .seq = seq, .head = h, .nt = 1, .group = -1, .n_run = n_run, .slot = l->n_slot};
         if (n_run > 1) {
             t.group = l->n_group++;
             l->n_slot += n_page;
@@ -87,8 +92,8 @@ static void start(const wk_partial *p, int32_t n_col, int32_t hd) {
 }
 
 /* What each column sees of a page. */
-static void set_limits(const wk_scratch *sc, const wk_attn_task *t, int32_t pos0, int32_t page, int32_t window,
-                       int32_t g) {
+static void set_limits(const wk_scratch *sc, const wk_attn_task *t, int32_t pos0, int32_t page,
+                       int32_t window, int32_t g) {
     for (int32_t j = 0; j < t->nt; j++) {
         const int32_t pos = pos0 + t->t0 + j, lo = first_seen(pos, window) - page * WK_KV_PAGE,
                       hi = pos + 1 - page * WK_KV_PAGE;
@@ -118,10 +123,18 @@ void wk_attn_run(const wk_ctx *c, const wk_step *s, const wk_attn_list *l, int32
     const int32_t hd = s->head_dim, g = s->n_head / s->n_head_kv, n_col = t->nt * g;
     const size_t row = (size_t)g * (size_t)hd; /* heads of one kv head stand together */
     for (int32_t j = 0; j < t->nt; j++)
-        memcpy(sc->q + (size_t)j * row, wk_val_f32(c, s->src[0], seq->first + t->t0 + j) + (size_t)t->head * row,
+        memcpy(sc->q + (size_t)j * row,
+               wk_val_f32(c, s->src[0], seq->first + t->t0 + j) + (size_t)t->head * row,
                row * sizeof(float));
-    wk_attn_page a = {.n_col = n_col, .hd = hd, .type = (wk_kv)x->plan->kv_type, .q = sc->q, .lo = sc->lo, .hi = sc->hi,
-                      .scale = s->scale, .softcap = s->softcap, .score = sc->score,
+    wk_attn_page a = {.n_col = n_col,
+                      .hd = hd,
+                      .type = (wk_kv)x->plan->kv_type,
+                      .q = sc->q,
+                      .lo = sc->lo,
+                      .hi = sc->hi,
+                      .scale = s->scale,
+                      .softcap = s->softcap,
+                      .score = sc->score,
                       .softcap_inv = s->softcap > 0 ? (float)(1.0 / (double)s->softcap) : 0.0f};
     wk_partial acc = t->group >= 0 && t->run == 0 ? slot_of(x, t->slot) : sc->acc;
     const bool merges = t->group < 0 || t->run == 0;
@@ -140,7 +153,8 @@ void wk_attn_run(const wk_ctx *c, const wk_step *s, const wk_attn_list *l, int32
     if (t->group < 0) {
         for (int32_t j = 0; j < t->nt; j++) {
             const wk_partial p = {acc.m + j * g, acc.l + j * g, acc.o + (size_t)j * row};
-            x->dev->k.attn_finish(dst + (size_t)j * (size_t)x->plan->val[s->dst].dim, (size_t)hd, &p, g, hd);
+            x->dev->k.attn_finish(dst + (size_t)j * (size_t)x->plan->val[s->dst].dim, (size_t)hd,
+                                  &p, g, hd);
         }
         return;
     }

@@ -34,11 +34,13 @@ wk_act wk_val_act(const wk_ctx *c, int32_t v) {
     const wk_val *val = &c->x->plan->val[v];
     uint8_t *p = wk_val_at(c, v);
     const size_t dim = (size_t)val->dim, ldb = wk_val_ldb(val->dim);
-    wk_act a = {.n = c->x->plan->max_tok, .k = val->dim, .ld = dim, .x = (const float *)(const void *)p};
+    wk_act a = {
+        .n = c->x->plan->max_tok, .k = val->dim, .ld = dim, .x = (const float *)(const void *)p};
     if (val->type == WK_VAL_F32) return a;
     const bool own = c->redundant && val->in_row && val->stage_def == c->stage;
-    const size_t rows = own ? (size_t)WK_REDUNDANT
-                            : (size_t)(val->rows == WK_ROWS_TOK ? c->x->plan->max_tok : c->x->plan->max_out);
+    const size_t rows =
+        own ? (size_t)WK_REDUNDANT
+            : (size_t)(val->rows == WK_ROWS_TOK ? c->x->plan->max_tok : c->x->plan->max_out);
     a.x = NULL;
     a.ld = 32 * ldb;
     a.ldb = ldb;
@@ -68,7 +70,8 @@ static int32_t rows_of_stage(const wk_exec *x, const wk_stage *st) {
 }
 
 /* Bytes of weights and of activations that one unit of a chain reads. */
-static void chain_cost(const wk_exec *x, const wk_chain *ch, size_t *unit_bytes, size_t *act_bytes) {
+static void chain_cost(const wk_exec *x, const wk_chain *ch, size_t *unit_bytes,
+                       size_t *act_bytes) {
     const wk_plan *p = x->plan;
     *unit_bytes = 0;
     for (int32_t i = 0; i < ch->n; i++) {
@@ -86,10 +89,12 @@ enum { WARM = 4096 }; /* bytes of each weight */
 
 enum { TICKET_MIN = 16384, TICKET_MAX = 65536, ACT_L2 = 480 << 10, BLOCK_STEP = 12 };
 
-static int32_t units_per_ticket(const wk_chain *ch, size_t unit_bytes, size_t total, int n_thread, int32_t n_rows) {
+static int32_t units_per_ticket(const wk_chain *ch, size_t unit_bytes, size_t total, int n_thread,
+                                int32_t n_rows) {
     size_t want = total / (8 * (size_t)n_thread);
     want = want < TICKET_MIN ? TICKET_MIN : want > TICKET_MAX ? TICKET_MAX : want;
-    if (n_rows > 1 && unit_bytes * 2 > want) want = unit_bytes * 2; /* pairs of panels for the tile */
+    if (n_rows > 1 && unit_bytes * 2 > want)
+        want = unit_bytes * 2; /* pairs of panels for the tile */
     int32_t per = unit_bytes ? (int32_t)(want / unit_bytes) : ch->n_unit;
     if (per < 1) per = 1;
     if (per > 1) per &= ~1;
@@ -144,7 +149,8 @@ static void deal_stage(wk_exec *x, int32_t stage) {
 static void run_row_step(const wk_ctx *c, const wk_step *s) {
     const wk_plan *p = c->x->plan;
     const bool tok = s->dst < 0 || p->val[s->dst].rows == WK_ROWS_TOK;
-    const int32_t n = tok ? c->x->b->n_tok : c->x->b->n_out, dim = s->dst < 0 ? 0 : p->val[s->dst].dim;
+    const int32_t n = tok ? c->x->b->n_tok : c->x->b->n_out,
+                  dim = s->dst < 0 ? 0 : p->val[s->dst].dim;
     wk_range r = {0, dim, 0, n};
     if (!c->redundant) {
         r.t0 = (int32_t)((int64_t)n * c->rank / c->x->dev->n_thread);
@@ -162,7 +168,8 @@ static void barrier(const wk_ctx *c) {
 static void run_row_work(wk_ctx *c, const wk_stage *st) {
     wk_exec *x = c->x;
     const wk_plan *p = x->plan;
-    bool plain = x->dev->n_thread > 1 && x->b->n_tok <= WK_REDUNDANT && x->b->n_out <= WK_REDUNDANT && st->chain_n;
+    bool plain = x->dev->n_thread > 1 && x->b->n_tok <= WK_REDUNDANT &&
+                 x->b->n_out <= WK_REDUNDANT && st->chain_n;
     for (int32_t i = 0; i < st->row_n; i++) {
         const wk_val *v = &p->val[p->step[p->order[st->row_first + i]].dst];
         if (v->escapes && v->type != WK_VAL_F32) plain = false;
@@ -175,14 +182,16 @@ static void run_row_work(wk_ctx *c, const wk_stage *st) {
         if (plain && c->rank == 0 && p->val[s->dst].escapes) {
             const wk_val *v = &p->val[s->dst];
             const size_t rows = (size_t)(v->rows == WK_ROWS_TOK ? x->b->n_tok : x->b->n_out);
-            memcpy(x->arena.p + v->off, wk_val_at(c, s->dst), rows * (size_t)v->dim * sizeof(float));
+            memcpy(x->arena.p + v->off, wk_val_at(c, s->dst),
+                   rows * (size_t)v->dim * sizeof(float));
         }
     }
     if (st->row_n && !plain && st->chain_n) barrier(c);
 }
 
 /* The chain of a ticket and its piece of it. */
-static const wk_chain *piece_of(const wk_plan *p, const wk_stage *st, const wk_cut *cut, uint32_t ticket, wk_range *r) {
+static const wk_chain *piece_of(const wk_plan *p, const wk_stage *st, const wk_cut *cut,
+                                uint32_t ticket, wk_range *r) {
     int32_t i = cut->n_chain - 1;
     while (i > 0 && ticket < cut->chain[i].first) i--;
     const wk_chain *ch = &p->chain[st->chain_first + i];
@@ -215,7 +224,8 @@ static void warm_stage(const wk_ctx *c, int32_t stage) {
     const wk_cut *cut = &x->cut[stage];
     if (!st->chain_n || !cut->n_ticket) return;
     wk_range r;
-    const wk_chain *ch = piece_of(x->plan, st, cut, wk_tickets_first(cut->n_ticket, x->dev->n_thread, c->rank), &r);
+    const wk_chain *ch =
+        piece_of(x->plan, st, cut, wk_tickets_first(cut->n_ticket, x->dev->n_thread, c->rank), &r);
     for (int32_t i = 0; i < ch->n; i++) {
         const wk_step *s = &x->plan->step[x->plan->order[ch->first + i]];
         if (s->op != WK_OP_matmul) continue;
@@ -236,9 +246,11 @@ static void run_stage(wk_ctx *c, int32_t stage) {
     if (st->attn >= 0) {
         const wk_step *s = &x->plan->step[st->attn];
         const wk_attn_list *l = wk_attn_list_of(x, s->window);
-        while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket)) wk_attn_run(c, s, l, (int32_t)ticket);
+        while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket))
+            wk_attn_run(c, s, l, (int32_t)ticket);
     } else if (st->chain_n) {
-        while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket)) run_ticket(c, st, cut, ticket);
+        while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket))
+            run_ticket(c, st, cut, ticket);
     }
     if (c->rank == 0) deal_stage(x, stage + 1);
     warm_stage(c, stage + 1);
@@ -286,7 +298,8 @@ static void run_rank(void *ud, int rank) {
 
 static int cpu_run(wk_exec *x, const wk_batch *b, wk_err *err) {
     if (b->n_tok < 1 || b->n_tok > x->plan->max_tok || b->n_out > x->plan->max_out)
-        return wk_fail(err, WICK_E_ARG, "a batch of %d tokens and %d rows, the plan takes %d and %d", (int)b->n_tok,
+        return wk_fail(err, WICK_E_ARG,
+                       "a batch of %d tokens and %d rows, the plan takes %d and %d", (int)b->n_tok,
                        (int)b->n_out, (int)x->plan->max_tok, (int)x->plan->max_out);
     x->b = b;
     for (int32_t s = 0; s < b->n_seq; s++)
@@ -311,15 +324,19 @@ static int cpu_wait(wk_exec *x, wk_err *err) {
 /* ---- prepare ------------------------------------------------------------------------------------ */
 
 static size_t scratch_bytes(const wk_plan *p, size_t cols, size_t *part) {
-    const size_t hd = (size_t)p->head_dim, rows = (size_t)(p->max_tok > p->max_out ? p->max_tok : p->max_out);
+    const size_t hd = (size_t)p->head_dim,
+                 rows = (size_t)(p->max_tok > p->max_out ? p->max_tok : p->max_out);
     const size_t sizes[] = {
-        up64(p->priv_bytes),                               /* 0 private values */
-        2 * (size_t)WK_PANEL_CODE, 2 * (size_t)WK_PANEL_CODE * 4, /* 1, 2 codes, f32 */
-        2 * (size_t)WK_PANEL_SUB * 12,                     /* 3 s, c (f32), mn, sc (i16) */
-        up64(rows * WK_PANEL * 4),                         /* 4 tail */
-        up64(cols * hd * 4), up64(cols * WK_KV_PAGE * 4),  /* 5, 6 q, score */
-        2 * up64(cols * (hd + 2) * 4),                     /* 7 two partials */
-        2 * up64(cols), up64(hd * 4),                      /* 8, 9 limits, cast */
+        up64(p->priv_bytes), /* 0 private values */
+        2 * (size_t)WK_PANEL_CODE,
+        2 * (size_t)WK_PANEL_CODE * 4, /* 1, 2 codes, f32 */
+        2 * (size_t)WK_PANEL_SUB * 12, /* 3 s, c (f32), mn, sc (i16) */
+        up64(rows * WK_PANEL * 4),     /* 4 tail */
+        up64(cols * hd * 4),
+        up64(cols * WK_KV_PAGE * 4),   /* 5, 6 q, score */
+        2 * up64(cols * (hd + 2) * 4), /* 7 two partials */
+        2 * up64(cols),
+        up64(hd * 4), /* 8, 9 limits, cast */
     };
     size_t total = 64;
     for (size_t i = 0; i < WK_COUNT(sizes); i++) {
@@ -438,7 +455,8 @@ static void touch_rank(void *ud, int rank) {
     wk_exec *x = ud;
     const wk_pages *m[] = {&x->arena, &x->kv};
     for (size_t i = 0; i < WK_COUNT(m); i++) {
-        const size_t t = (size_t)x->dev->n_thread, a = m[i]->n * (size_t)rank / t, b = m[i]->n * ((size_t)rank + 1) / t;
+        const size_t t = (size_t)x->dev->n_thread, a = m[i]->n * (size_t)rank / t,
+                     b = m[i]->n * ((size_t)rank + 1) / t;
         if (b > a) memset(m[i]->p + a, 0, b - a);
     }
 }
@@ -455,9 +473,11 @@ static int cpu_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, uint32_t n_pa
     x->kv_page_bytes = kv_page_bytes(p);
     x->w = wk_new_n(wk_packed, (size_t)p->n_weight + 1);
     x->cut = wk_alloc_aligned((size_t)p->n_stage * sizeof(*x->cut));
-    if (!x->w || !x->cut || !wk_mul(&kv_bytes, x->kv_page_bytes, n_page) || !make_rows(x) || !make_attn(x) ||
-        !wk_pages_map(&x->arena, p->arena_bytes + 64) || !wk_pages_map(&x->kv, kv_bytes + 64)) {
-        rc = wk_fail(err, WICK_E_NOMEM, "no memory for %zu MiB of activations and %zu MiB of KV cache",
+    if (!x->w || !x->cut || !wk_mul(&kv_bytes, x->kv_page_bytes, n_page) || !make_rows(x) ||
+        !make_attn(x) || !wk_pages_map(&x->arena, p->arena_bytes + 64) ||
+        !wk_pages_map(&x->kv, kv_bytes + 64)) {
+        rc = wk_fail(err, WICK_E_NOMEM,
+                     "no memory for %zu MiB of activations and %zu MiB of KV cache",
                      p->arena_bytes >> 20, (x->kv_page_bytes >> 10) * n_page >> 10);
         goto out;
     }
@@ -494,8 +514,9 @@ static size_t cpu_bytes(const wk_plan *p, uint32_t n_page, int n_thread) {
     for (int32_t i = 0; i < p->n_rope; i++) rows += (size_t)p->rope[i].n_rot * sizeof(float);
     const size_t attn = attn_tasks(p, n_page, n_thread) *
                         (sizeof(_Atomic int32_t) + count_windows(p) * sizeof(wk_attn_task));
-    return mapped(weights) + mapped(p->arena_bytes + 64) + mapped(kv + 64) + rows * (size_t)p->max_tok + attn +
-           part_bytes(p, n_page) + (size_t)n_thread * scratch_bytes(p, attn_columns(p), NULL);
+    return mapped(weights) + mapped(p->arena_bytes + 64) + mapped(kv + 64) +
+           rows * (size_t)p->max_tok + attn + part_bytes(p, n_page) +
+           (size_t)n_thread * scratch_bytes(p, attn_columns(p), NULL);
 }
 
 /* ---- the device --------------------------------------------------------------------------------- */
@@ -509,7 +530,9 @@ static void cpu_close(wk_dev *d) {
 }
 
 static int cpu_open(wk_dev **out, int index, const wk_host *host, wk_err *err) {
-    if (index != 0) return wk_fail(err, WICK_E_DEVICE, "there is one cpu device, index %d was asked for", index);
+    if (index != 0)
+        return wk_fail(err, WICK_E_DEVICE, "there is one cpu device, index %d was asked for",
+                       index);
     wk_dev *d = wk_new(wk_dev);
     if (!d) return wk_fail(err, WICK_E_NOMEM, "no memory for the cpu device");
     d->host = *host;
@@ -530,10 +553,18 @@ static bool cpu_can(wk_dev *d, const wk_step *s) {
 }
 
 const wk_backend_ops *wk_cpu_backend(void) {
-    static const wk_backend_ops ops = {
-        .abi = WK_BACKEND_ABI, .size = sizeof(wk_backend_ops), .name = "cpu", .count = cpu_count,
-        .open = cpu_open, .close = cpu_close, .can = cpu_can, .prepare = cpu_prepare, .run = cpu_run,
-        .wait = cpu_wait, .unprepare = cpu_unprepare, .bytes = cpu_bytes};
+    static const wk_backend_ops ops = {.abi = WK_BACKEND_ABI,
+                                       .size = sizeof(wk_backend_ops),
+                                       .name = "cpu",
+                                       .count = cpu_count,
+                                       .open = cpu_open,
+                                       .close = cpu_close,
+                                       .can = cpu_can,
+                                       .prepare = cpu_prepare,
+                                       .run = cpu_run,
+                                       .wait = cpu_wait,
+                                       .unprepare = cpu_unprepare,
+                                       .bytes = cpu_bytes};
     return &ops;
 }
 

@@ -10,7 +10,8 @@ void wk_exec_embed(const wk_ctx *c, const wk_step *s, wk_range r) {
     for (int32_t t = r.t0; t < r.t1; t++) {
         const int32_t id = x->b->tok[t];
         float *dst = wk_val_f32(c, s->dst, t);
-        wk_formats[w->fmt].decode_lane(dst, p->p + (size_t)(id / WK_PANEL) * p->panel_bytes, id % WK_PANEL, w->k);
+        wk_formats[w->fmt].decode_lane(dst, p->p + (size_t)(id / WK_PANEL) * p->panel_bytes,
+                                       id % WK_PANEL, w->k);
         if (s->scale != 1.0f) x->dev->k.scale(dst, dst, s->scale, w->k);
     }
 }
@@ -28,13 +29,15 @@ void wk_exec_quant(const wk_ctx *c, const wk_step *s, wk_range r) {
     const wk_val *v = &x->plan->val[s->dst];
     wk_act a = wk_val_act(c, s->dst);
     for (int32_t t = r.t0; t < r.t1; t++)
-        x->dev->k.quant[v->type == WK_VAL_A32 ? WK_X_A32 : WK_X_A256](&a, t, wk_val_f32(c, s->src[0], t), v->dim);
+        x->dev->k.quant[v->type == WK_VAL_A32 ? WK_X_A32 : WK_X_A256](
+            &a, t, wk_val_f32(c, s->src[0], t), v->dim);
 }
 
 void wk_exec_pick(const wk_ctx *c, const wk_step *s, wk_range r) {
     const int32_t dim = c->x->plan->val[s->dst].dim;
     for (int32_t t = r.t0; t < r.t1; t++)
-        memcpy(wk_val_f32(c, s->dst, t), wk_val_f32(c, s->src[0], c->x->b->out[t]), (size_t)dim * sizeof(float));
+        memcpy(wk_val_f32(c, s->dst, t), wk_val_f32(c, s->src[0], c->x->b->out[t]),
+               (size_t)dim * sizeof(float));
 }
 
 void wk_exec_headrms(const wk_ctx *c, const wk_step *s, wk_range r) {
@@ -42,7 +45,8 @@ void wk_exec_headrms(const wk_ctx *c, const wk_step *s, wk_range r) {
     const float *w = (const float *)(const void *)x->w[s->w[0]].p;
     for (int32_t t = r.t0; t < r.t1; t++)
         for (int32_t i = r.r0; i < r.r1; i += s->head_dim)
-            x->dev->k.rms(wk_val_f32(c, s->dst, t) + i, NULL, wk_val_f32(c, s->src[0], t) + i, w, s->head_dim, s->eps);
+            x->dev->k.rms(wk_val_f32(c, s->dst, t) + i, NULL, wk_val_f32(c, s->src[0], t) + i, w,
+                          s->head_dim, s->eps);
 }
 
 void wk_exec_rope(const wk_ctx *c, const wk_step *s, wk_range r) {
@@ -52,7 +56,8 @@ void wk_exec_rope(const wk_ctx *c, const wk_step *s, wk_range r) {
         float *dst = wk_val_f32(c, s->dst, t) + r.r0;
         const float *src = wk_val_f32(c, s->src[0], t) + r.r0;
         if (dst != src) memcpy(dst, src, (size_t)(r.r1 - r.r0) * sizeof(float));
-        x->dev->k.rope[s->pairing](dst, x->cs[s->rope] + (size_t)t * (size_t)n_rot, n_head, s->head_dim, n_rot);
+        x->dev->k.rope[s->pairing](dst, x->cs[s->rope] + (size_t)t * (size_t)n_rot, n_head,
+                                   s->head_dim, n_rot);
     }
 }
 
@@ -76,7 +81,8 @@ void wk_exec_kvput(const wk_ctx *c, const wk_step *s, wk_range r) {
         const uint32_t page = x->b->seq[x->tok_seq[t]].page[pos / WK_KV_PAGE];
         for (int32_t i = r.r0; i < r.r1; i += hd) {
             if (x->dev->k.kv_cast[type](row, wk_val_f32(c, s->src[0], t) + i, hd))
-                __atomic_store_n(&x->b->bad_tok[t], 1, __ATOMIC_RELAXED); /* heads of a token belong to several threads */
+                __atomic_store_n(&x->b->bad_tok[t], 1,
+                                 __ATOMIC_RELAXED); /* heads of a token belong to several threads */
             uint8_t *dst = wk_kv_head(x, page, s->layer, i / hd) + (s->which ? v_off : 0);
             put_slot(dst, row, hd, pos % WK_KV_PAGE, elem, s->which);
         }
@@ -87,7 +93,8 @@ void wk_exec_bias(const wk_ctx *c, const wk_step *s, wk_range r) {
     const wk_exec *x = c->x;
     const float *b = (const float *)(const void *)x->w[s->w[0]].p;
     for (int32_t t = r.t0; t < r.t1; t++)
-        x->dev->k.add(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0, b + r.r0, r.r1 - r.r0);
+        x->dev->k.add(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0, b + r.r0,
+                      r.r1 - r.r0);
 }
 
 void wk_exec_add(const wk_ctx *c, const wk_step *s, wk_range r) {
@@ -105,6 +112,6 @@ void wk_exec_glu(const wk_ctx *c, const wk_step *s, wk_range r) {
 void wk_exec_softcap(const wk_ctx *c, const wk_step *s, wk_range r) {
     const float inv = (float)(1.0 / (double)s->softcap);
     for (int32_t t = r.t0; t < r.t1; t++)
-        c->x->dev->k.softcap(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0, s->softcap, inv,
-                             r.r1 - r.r0);
+        c->x->dev->k.softcap(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0,
+                             s->softcap, inv, r.r1 - r.r0);
 }

@@ -14,17 +14,20 @@ typedef struct mm {
 } mm;
 
 /* Panels p .. p+np-1 (np = 1 or 2) for tokens t0 .. t1-1 into dst (row of token t0), ld apart. */
-static void panels_gemm(const mm *m, int32_t panel, int np, int32_t t0, int32_t t1, float *dst, size_t ld) {
+static void panels_gemm(const mm *m, int32_t panel, int np, int32_t t0, int32_t t1, float *dst,
+                        size_t ld) {
     const wk_kernels *k = &m->c->x->dev->k;
     wk_scratch *s = &m->c->x->scratch[m->c->rank];
     const uint8_t *w = m->p->p + (size_t)panel * m->p->panel_bytes;
     const int kc = m->g->kc, cols = m->g->cols;
     for (int k0 = 0; k0 < m->w->k; k0 += kc) {
         const int left = m->w->k - k0, klen = left < kc ? left : kc;
-        for (int i = 0; i < np; i++) k->expand[m->w->fmt](&s->panel[i], w + (size_t)i * m->p->panel_bytes, k0, klen);
+        for (int i = 0; i < np; i++)
+            k->expand[m->w->fmt](&s->panel[i], w + (size_t)i * m->p->panel_bytes, k0, klen);
         for (int32_t t = t0; t < t1; t += cols) {
             const wk_act x = wk_act_at(&m->x, m->x_kind, t, k0);
-            m->g->tile(dst + (size_t)(t - t0) * ld, ld, s->panel, np, &x, t1 - t < cols ? t1 - t : cols, klen, k0 == 0);
+            m->g->tile(dst + (size_t)(t - t0) * ld, ld, s->panel, np, &x,
+                       t1 - t < cols ? t1 - t : cols, klen, k0 == 0);
         }
     }
 }
@@ -41,22 +44,25 @@ static void tail_panel(const mm *m, int32_t panel, int32_t t0, int32_t t1, float
         panels_gemm(m, panel, 1, t0, t1, tmp, WK_PANEL);
     }
     for (int32_t t = t0; t < t1; t++)
-        memcpy(dst + (size_t)(t - t0) * ld, tmp + (size_t)(t - t0) * WK_PANEL, (size_t)rows * sizeof(float));
+        memcpy(dst + (size_t)(t - t0) * ld, tmp + (size_t)(t - t0) * WK_PANEL,
+               (size_t)rows * sizeof(float));
 }
 
 void wk_exec_matmul(const wk_ctx *c, const wk_step *s, wk_range r) {
     const wk_exec *x = c->x;
-    mm m = {.c = c, .w = &x->plan->weight[s->w[0]], .p = &x->w[s->w[0]], .x = wk_val_act(c, s->src[0])};
+    mm m = {
+        .c = c, .w = &x->plan->weight[s->w[0]], .p = &x->w[s->w[0]], .x = wk_val_act(c, s->src[0])};
     m.x_kind = wk_formats[m.w->fmt].act;
     m.g = &x->dev->k.gemm[wk_formats[m.w->fmt].kind];
     const size_t ld = (size_t)x->plan->val[s->dst].dim;
-    const int32_t whole = r.r1 == m.w->n_row ? m.w->n_row / WK_PANEL : r.r1 / WK_PANEL; /* full panels end here */
+    const int32_t whole =
+        r.r1 == m.w->n_row ? m.w->n_row / WK_PANEL : r.r1 / WK_PANEL; /* full panels end here */
     int32_t panel = r.r0 / WK_PANEL;
     float *dst = wk_val_f32(c, s->dst, r.t0);
     if (r.t1 - r.t0 == 1 && whole > panel) {
         const wk_act a = wk_act_at(&m.x, m.x_kind, r.t0, 0);
-        x->dev->k.gemv[m.w->fmt](dst + panel * WK_PANEL, m.p->p + (size_t)panel * m.p->panel_bytes, &a, whole - panel,
-                                 m.w->k);
+        x->dev->k.gemv[m.w->fmt](dst + panel * WK_PANEL, m.p->p + (size_t)panel * m.p->panel_bytes,
+                                 &a, whole - panel, m.w->k);
         panel = whole;
     }
     const int pair = m.g->rows / WK_PANEL;

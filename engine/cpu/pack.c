@@ -51,17 +51,20 @@ static const uint8_t *panel_rows(pack_job *j, int rank, int32_t row, int32_t n) 
     if (!w->unrotate) return w->data + (size_t)row * w->row_bytes;
     uint8_t *g = j->gather + (size_t)rank * WK_PANEL * w->row_bytes;
     for (int32_t i = 0; i < n; i++)
-        memcpy(g + (size_t)i * w->row_bytes, w->data + (size_t)wk_weight_row(w, row + i) * w->row_bytes, w->row_bytes);
+        memcpy(g + (size_t)i * w->row_bytes,
+               w->data + (size_t)wk_weight_row(w, row + i) * w->row_bytes, w->row_bytes);
     return g;
 }
 
 static void pack_panel(pack_job *j, int rank, int32_t panel) {
     const wk_weight *w = j->w;
     const wk_format *f = &wk_formats[w->fmt];
-    const int32_t row = panel * WK_PANEL, left = w->n_row - row, n = left < WK_PANEL ? left : WK_PANEL;
+    const int32_t row = panel * WK_PANEL, left = w->n_row - row,
+                  n = left < WK_PANEL ? left : WK_PANEL;
     const uint8_t *rows = panel_rows(j, rank, row, n);
     for (int32_t i = 0; i < n; i++)
-        if (f->find_nonfinite(rows + (size_t)i * w->row_bytes, w->k) >= 0) atomic_store(&j->bad_row, row + i);
+        if (f->find_nonfinite(rows + (size_t)i * w->row_bytes, w->k) >= 0)
+            atomic_store(&j->bad_row, row + i);
     f->pack(j->dst + (size_t)panel * j->panel_bytes, rows, w->row_bytes, n, w->k);
 }
 
@@ -80,15 +83,20 @@ enum { SLICE = 8 << 20, TICKET = 65536 }; /* bytes */
 static void pack_slice(pack_job *j, int32_t first, int32_t last, wk_team *team) {
     const wk_weight *w = j->w;
     const size_t row = (size_t)first * WK_PANEL;
-    const size_t end = (size_t)last * WK_PANEL < (size_t)w->n_row ? (size_t)last * WK_PANEL : (size_t)w->n_row;
+    const size_t end =
+        (size_t)last * WK_PANEL < (size_t)w->n_row ? (size_t)last * WK_PANEL : (size_t)w->n_row;
     j->first = first;
     j->last = last;
-    wk_tickets_set(&j->tickets, (uint32_t)((last - first + j->per - 1) / j->per), wk_team_size(team));
+    wk_tickets_set(&j->tickets, (uint32_t)((last - first + j->per - 1) / j->per),
+                   wk_team_size(team));
     wk_team_run(team, pack_rank, j);
-    if (!w->unrotate) wk_os_drop(w->data + row * w->row_bytes, (end - row) * w->row_bytes); /* else a head may go on */
+    if (!w->unrotate)
+        wk_os_drop(w->data + row * w->row_bytes,
+                   (end - row) * w->row_bytes); /* else a head may go on */
 }
 
-static int pack_matrix(wk_packed *out, uint8_t *dst, const wk_weight *w, wk_team *team, wk_err *err) {
+static int pack_matrix(wk_packed *out, uint8_t *dst, const wk_weight *w, wk_team *team,
+                       wk_err *err) {
     pack_job j = {.w = w, .dst = dst, .bad_row = -1};
     size_t bytes;
     int32_t n_panel, bad = -1;
@@ -106,7 +114,8 @@ static int pack_matrix(wk_packed *out, uint8_t *dst, const wk_weight *w, wk_team
     }
     wk_free(j.gather);
     if (bad >= 0)
-        return wk_fail(err, WICK_E_FORMAT, "%s holds a value that is not a finite number (row %d of %d)", w->name,
+        return wk_fail(err, WICK_E_FORMAT,
+                       "%s holds a value that is not a finite number (row %d of %d)", w->name,
                        (int)bad, (int)w->n_row);
     *out = (wk_packed){dst, j.panel_bytes, n_panel};
     return WICK_OK;
@@ -121,7 +130,8 @@ static int pack_vector(wk_packed *out, uint8_t *dst, const wk_weight *w, wk_err 
     return WICK_OK;
 }
 
-int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, wk_team *team, const wk_host *host, wk_err *err) {
+int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, wk_team *team, const wk_host *host,
+                wk_err *err) {
     size_t total = 0;
     if (!wk_pack_bytes(p, &total)) return wk_fail(err, WICK_E_SHAPE, "the weights' size overflows");
     if (!wk_pages_map(mem, total ? total : 64))

@@ -71,8 +71,12 @@ static void *engine_thread(void *ud) {
 
 static int open_device(wk_engine *e, wk_err *err) {
     const wk_engine_config *c = &e->cfg;
-    const wk_host host = {.size = sizeof(host), .n_thread = e->fit.n_thread, .n_cpu = e->fit.n_cpu,
-                          .cpu_mask = c->cpu_mask, .progress = c->progress, .ud = c->ud};
+    const wk_host host = {.size = sizeof(host),
+                          .n_thread = e->fit.n_thread,
+                          .n_cpu = e->fit.n_cpu,
+                          .cpu_mask = c->cpu_mask,
+                          .progress = c->progress,
+                          .ud = c->ud};
     e->s.ops = wk_cpu_backend();
     WK_TRY(e->s.ops->open(&e->dev, 0, &host, err));
     WK_TRY(e->s.ops->prepare(&e->s.exec, e->dev, e->plan, e->fit.n_page, err));
@@ -89,9 +93,11 @@ static int open_device(wk_engine *e, wk_err *err) {
 static int start_thread(wk_engine *e, wk_err *err) {
     sigset_t all, old;
     (void)sigfillset(&all); /* cannot fail */
-    if (pthread_sigmask(SIG_BLOCK, &all, &old)) return wk_fail(err, WICK_E_NOMEM, "signals could not be blocked");
-    const int failed = pthread_create(&e->thread, NULL, engine_thread, e); /* the host's signals are not for it */
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);                         /* back to what it was */
+    if (pthread_sigmask(SIG_BLOCK, &all, &old))
+        return wk_fail(err, WICK_E_NOMEM, "signals could not be blocked");
+    const int failed =
+        pthread_create(&e->thread, NULL, engine_thread, e); /* the host's signals are not for it */
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);         /* back to what it was */
     if (failed) return wk_fail(err, WICK_E_NOMEM, "the engine thread could not be made");
     e->has_thread = true;
     while (!atomic_load(&e->ready)) wk_os_futex_wait((const uint32_t *)(void *)&e->ready, 0, -1);
@@ -99,7 +105,8 @@ static int start_thread(wk_engine *e, wk_err *err) {
     return e->open_rc;
 }
 
-int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const wk_engine_config *c, wk_err *err) {
+int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const wk_engine_config *c,
+                   wk_err *err) {
     int rc = WICK_OK;
     wk_engine *e = wk_new(wk_engine);
     if (!e) return wk_fail(err, WICK_E_NOMEM, "no memory for an engine");
@@ -118,7 +125,8 @@ int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const 
         goto out;
     }
     e->n_vocab = e->plan->n_vocab;
-    wk_store_drop(s); /* what parsing has read; packing drops what it reads itself, all but the edges of tensors */
+    wk_store_drop(
+        s); /* what parsing has read; packing drops what it reads itself, all but the edges of tensors */
     if ((rc = start_thread(e, err))) goto out;
     wk_store_drop(s);
     *out = e;
@@ -160,12 +168,13 @@ void wk_engine_drop(wk_engine *e) {
 int wk_engine_submit(wk_engine *e, wk_request *r, wk_err *err) {
     int rc = WICK_OK;
     pthread_mutex_lock(&e->mu);
-    const int32_t n_queued = e->n_mail + atomic_load(&e->s.s_waiting); /* falls only, but for read_mail */
+    const int32_t n_queued =
+        e->n_mail + atomic_load(&e->s.s_waiting); /* falls only, but for read_mail */
     if (e->closing)
         rc = wk_fail(err, WICK_E_CANCELED, "the engine was closed");
     else if (n_queued >= e->cfg.max_queue)
-        rc = wk_fail(err, WICK_E_BUSY, "%d requests wait already, the queue holds %d", (int)n_queued,
-                     (int)e->cfg.max_queue);
+        rc = wk_fail(err, WICK_E_BUSY, "%d requests wait already, the queue holds %d",
+                     (int)n_queued, (int)e->cfg.max_queue);
     else {
         wk_request_hold(r);
         e->mail[e->n_mail++] = r;
@@ -187,10 +196,13 @@ const char *wk_engine_level(const wk_engine *e) { return e->s.kern->level; }
 
 void wk_engine_read_stats(const wk_engine *e, wk_engine_stats *out) {
     const wk_sched *s = &e->s;
-    *out = (wk_engine_stats){
-        .running = atomic_load(&s->s_running), .waiting = atomic_load(&s->s_waiting),
-        .pages_total = (int32_t)e->fit.n_page, .pages_free = atomic_load(&s->s_free),
-        .pages_cached = atomic_load(&s->s_known), .steps = atomic_load(&s->n_step),
-        .prompt_tokens = atomic_load(&s->n_prompt_tok), .cached_tokens = atomic_load(&s->n_cached_tok),
-        .generated_tokens = atomic_load(&s->n_gen_tok)};
+    *out = (wk_engine_stats){.running = atomic_load(&s->s_running),
+                             .waiting = atomic_load(&s->s_waiting),
+                             .pages_total = (int32_t)e->fit.n_page,
+                             .pages_free = atomic_load(&s->s_free),
+                             .pages_cached = atomic_load(&s->s_known),
+                             .steps = atomic_load(&s->n_step),
+                             .prompt_tokens = atomic_load(&s->n_prompt_tok),
+                             .cached_tokens = atomic_load(&s->n_cached_tok),
+                             .generated_tokens = atomic_load(&s->n_gen_tok)};
 }

@@ -26,14 +26,16 @@ static uint64_t power_of_two(uint64_t n) {
 /* Bytes of the texts of an array of strings: they lie in the file one after the other, each behind its length. */
 static uint64_t text_bytes(const wk_array *a) {
     if (a->type != WK_META_STR || a->n == 0) return 0;
-    const uint64_t with_lengths = a->str_off[a->n - 1] - a->str_off[0], lengths = 8 * (uint64_t)(a->n - 1);
+    const uint64_t with_lengths = a->str_off[a->n - 1] - a->str_off[0],
+                   lengths = 8 * (uint64_t)(a->n - 1);
     return with_lengths - lengths + wk_array_str(a, a->n - 1).n;
 }
 
 /* Tokenizer (text/tok_impl.h) and index of the file (file/store_impl.h). */
 static uint64_t index_bytes(const wk_store *s) {
     wk_array tok = {0}, merge = {0}, score = {0};
-    (void)wk_meta_array(s, "tokenizer.ggml.tokens", &tok, NULL);   /* opening the tokenizer says what is wrong */
+    (void)wk_meta_array(s, "tokenizer.ggml.tokens", &tok,
+                        NULL); /* opening the tokenizer says what is wrong */
     (void)wk_meta_array(s, "tokenizer.ggml.merges", &merge, NULL); /* absent: 0 */
     (void)wk_meta_array(s, "tokenizer.ggml.scores", &score, NULL);
     const uint64_t n = tok.n, per_token = sizeof(uint32_t) + 1, slot = 8, pair = 16, record = 100;
@@ -44,23 +46,26 @@ static uint64_t index_bytes(const wk_store *s) {
 
 /* Batch, page table, sampler (its weights and candidates), one request with its rings. */
 static uint64_t run_bytes(const wk_plan *p, const wk_engine_config *c, const wk_fit *f) {
-    const uint64_t v = (uint64_t)p->n_vocab, seqs = (uint64_t)c->max_seqs, page_record = 320, cand = 8;
+    const uint64_t v = (uint64_t)p->n_vocab, seqs = (uint64_t)c->max_seqs, page_record = 320,
+                   cand = 8;
     const uint64_t rows = seqs < (uint64_t)p->max_out ? seqs : (uint64_t)p->max_out;
     const uint64_t request = 3 * (uint64_t)WK_RING_TEXT + (uint64_t)f->n_ctx * sizeof(int32_t);
-    return rows * v * sizeof(float) + v * (sizeof(float) + cand) + f->n_page * page_record + seqs * request +
-           (uint64_t)p->n_step * (sizeof(wk_step) + sizeof(wk_val));
+    return rows * v * sizeof(float) + v * (sizeof(float) + cand) + f->n_page * page_record +
+           seqs * request + (uint64_t)p->n_step * (sizeof(wk_step) + sizeof(wk_val));
 }
 
-static void set_need(wk_fit *f, const wk_plan *p, const wk_store *s, const wk_engine_config *c, int32_t n_ctx) {
+static void set_need(wk_fit *f, const wk_plan *p, const wk_store *s, const wk_engine_config *c,
+                     int32_t n_ctx) {
     const wk_backend_ops *ops = wk_cpu_backend();
     const int32_t positions = c->kv_tokens > n_ctx ? c->kv_tokens : n_ctx;
     f->n_ctx = n_ctx;
     f->n_page = pages_of(positions) + (uint32_t)c->max_seqs;
     f->weights = p->weight_bytes;
-    const uint64_t all = ops->bytes(p, f->n_page, f->n_thread), without = ops->bytes(p, 0, f->n_thread);
+    const uint64_t all = ops->bytes(p, f->n_page, f->n_thread),
+                   without = ops->bytes(p, 0, f->n_thread);
     f->kv = all - without;
-    f->activations = without - (without < p->weight_bytes ? without : p->weight_bytes) + run_bytes(p, c, f) +
-                     index_bytes(s) + PROGRAM;
+    f->activations = without - (without < p->weight_bytes ? without : p->weight_bytes) +
+                     run_bytes(p, c, f) + index_bytes(s) + PROGRAM;
     f->margin = MARGIN;
     f->need = f->weights + f->kv + f->activations + f->margin;
     f->fits = f->need <= f->available;
@@ -74,7 +79,8 @@ static void set_threads(wk_fit *f, wk_engine_config *c) {
     if (m.quota > 0 && m.quota < f->n_cpu) f->n_cpu = m.quota < 1 ? 1 : (int32_t)m.quota;
     f->n_thread = c->threads > 0 ? c->threads : m.n_thread;
     if (f->n_thread > f->n_cpu)
-        wk_log(WK_LOG_WARN, "%d threads on %d CPUs: threads will wait for each other", (int)f->n_thread, (int)f->n_cpu);
+        wk_log(WK_LOG_WARN, "%d threads on %d CPUs: threads will wait for each other",
+               (int)f->n_thread, (int)f->n_cpu);
     c->threads = f->n_thread;
 }
 
@@ -82,16 +88,20 @@ int wk_fit_plan(wk_fit *out, wk_plan **plan, const wk_store *s, wk_engine_config
     wk_plan *p = NULL;
     wk_fit f = {0};
     set_threads(&f, c);
-    wk_plan_options o = {.max_tok = c->n_batch, .max_out = c->max_seqs > 16 ? c->max_seqs : 16, .kv_type = c->kv_type};
+    wk_plan_options o = {.max_tok = c->n_batch,
+                         .max_out = c->max_seqs > 16 ? c->max_seqs : 16,
+                         .kv_type = c->kv_type};
     if (o.max_out > o.max_tok) o.max_out = o.max_tok;
     WK_TRY(wk_plan_build(&p, s, &o, err));
     if (c->n_ctx > 0) {
         set_need(&f, p, s, c, c->n_ctx);
     } else {
         f.ctx_chosen = true;
-        int32_t n = p->n_ctx_train > 0 && p->n_ctx_train < CTX_DEFAULT ? p->n_ctx_train : CTX_DEFAULT;
+        int32_t n =
+            p->n_ctx_train > 0 && p->n_ctx_train < CTX_DEFAULT ? p->n_ctx_train : CTX_DEFAULT;
         set_need(&f, p, s, c, n);
-        while (!f.fits && n > CTX_LEAST) set_need(&f, p, s, c, n = n / 2 > CTX_LEAST ? n / 2 : CTX_LEAST);
+        while (!f.fits && n > CTX_LEAST)
+            set_need(&f, p, s, c, n = n / 2 > CTX_LEAST ? n / 2 : CTX_LEAST);
     }
     c->n_ctx = f.n_ctx;
     *out = f;
@@ -107,10 +117,12 @@ int wk_fit_refuse(const wk_fit *f, wk_err *err) {
     char hint[80] = "";
     if (!f->ctx_chosen && f->need - f->kv < f->available && f->n_ctx > 512) {
         const double per_tok = (double)f->kv / (double)f->n_ctx;
-        const int64_t n = (int64_t)((double)(f->available - (f->need - f->kv)) / per_tok) / 256 * 256;
+        const int64_t n =
+            (int64_t)((double)(f->available - (f->need - f->kv)) / per_tok) / 256 * 256;
         if (n >= 256) (void)snprintf(hint, sizeof(hint), "; --ctx %lld would fit", (long long)n);
     }
-    return wk_fail(err, WICK_E_FIT, "needs %.2f GB (weights %.2f, KV cache of %d tokens %.2f), %.2f GB available%s",
+    return wk_fail(err, WICK_E_FIT,
+                   "needs %.2f GB (weights %.2f, KV cache of %d tokens %.2f), %.2f GB available%s",
                    (double)f->need / gb, (double)f->weights / gb, (int)f->n_ctx, (double)f->kv / gb,
                    (double)f->available / gb, hint);
 }

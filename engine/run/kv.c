@@ -18,8 +18,8 @@ struct wk_kv_pool {
     page_rec *page;
     uint32_t *bucket;
     uint32_t n_page, n_bucket;
-    uint32_t free, n_free;            /* stack */
-    uint32_t oldest, newest, n_idle;  /* remembered and held by nobody */
+    uint32_t free, n_free;           /* stack */
+    uint32_t oldest, newest, n_idle; /* remembered and held by nobody */
     uint32_t n_known;
 };
 
@@ -82,7 +82,9 @@ static void idle_append(wk_kv_pool *p, uint32_t i) {
     p->n_idle++;
 }
 
-static uint32_t *bucket_of(wk_kv_pool *p, wk_hash h) { return &p->bucket[h.lo & (p->n_bucket - 1)]; }
+static uint32_t *bucket_of(wk_kv_pool *p, wk_hash h) {
+    return &p->bucket[h.lo & (p->n_bucket - 1)];
+}
 
 static void forget(wk_kv_pool *p, uint32_t i) {
     uint32_t *at = bucket_of(p, p->page[i].hash);
@@ -131,8 +133,8 @@ uint32_t wk_kv_find(wk_kv_pool *p, wk_hash before, const int32_t tok[WK_KV_PAGE]
     const wk_hash h = wk_kv_chain(before, tok);
     for (uint32_t i = *bucket_of(p, h); i != WK_NO_PAGE; i = p->page[i].bucket_next) {
         const page_rec *r = &p->page[i];
-        if (r->hash.lo == h.lo && r->hash.hi == h.hi && r->before.lo == before.lo && r->before.hi == before.hi &&
-            memcmp(r->tok, tok, sizeof(r->tok)) == 0)
+        if (r->hash.lo == h.lo && r->hash.hi == h.hi && r->before.lo == before.lo &&
+            r->before.hi == before.hi && memcmp(r->tok, tok, sizeof(r->tok)) == 0)
             return i;
     }
     return WK_NO_PAGE;

@@ -12,7 +12,7 @@ typedef struct probe {
     uint64_t *word;
     size_t per_thread; /* words */
     int passes;
-    double best;       /* seconds of the fastest pass; written by rank 0 */
+    double best; /* seconds of the fastest pass; written by rank 0 */
     _Atomic uint64_t sink;
 } probe;
 
@@ -48,7 +48,8 @@ int wk_probe_read(double *out, int n_thread, int n_cpu, size_t n_bytes, int pass
     p.per_thread = lines * (LINE / sizeof(uint64_t));
     p.team = wk_team_new(n_thread, n_cpu);
     if (!p.team || !wk_pages_map(&mem, n_bytes)) {
-        rc = wk_fail(err, WICK_E_NOMEM, "no memory to measure the bandwidth over %zu MiB", n_bytes >> 20);
+        rc = wk_fail(err, WICK_E_NOMEM, "no memory to measure the bandwidth over %zu MiB",
+                     n_bytes >> 20);
         goto out;
     }
     p.word = (uint64_t *)(void *)mem.p;

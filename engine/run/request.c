@@ -36,8 +36,8 @@ static int take_memory(wk_request *r, int32_t n_room) {
     return r->tok && r->page && r->ring_text && r->read_text ? WICK_OK : WICK_E_NOMEM;
 }
 
-int wk_request_new(wk_request **out, const wk_tok *tok, const int32_t *prompt, int32_t n_prompt, int32_t n_room,
-                   const wk_str *stop, size_t n_stop, wk_err *err) {
+int wk_request_new(wk_request **out, const wk_tok *tok, const int32_t *prompt, int32_t n_prompt,
+                   int32_t n_room, const wk_str *stop, size_t n_stop, wk_err *err) {
     wk_request *r = wk_new(wk_request);
     if (!r) return wk_fail(err, WICK_E_NOMEM, "no memory for a request");
     atomic_init(&r->ref, 1);
@@ -45,7 +45,8 @@ int wk_request_new(wk_request **out, const wk_tok *tok, const int32_t *prompt, i
     r->fd = -1;
     wk_buf_init(&r->text, WK_STEP_TEXT);
     if (copy_stops(r, stop, n_stop) || take_memory(r, n_room) ||
-        wk_stream_init(&r->stream, tok, r->stop, n_stop, MAX_PIECE) || !wk_buf_room(&r->text, WK_STEP_TEXT)) {
+        wk_stream_init(&r->stream, tok, r->stop, n_stop, MAX_PIECE) ||
+        !wk_buf_room(&r->text, WK_STEP_TEXT)) {
         wk_request_drop(r);
         return wk_fail(err, WICK_E_NOMEM, "no memory for a request of %d tokens", (int)n_room);
     }
@@ -79,7 +80,8 @@ void wk_request_drop(wk_request *r) {
 
 bool wk_request_has_room(wk_request *r) {
     pthread_mutex_lock(&r->mu);
-    const bool yes = r->ev_n + ROOM_EVENTS < WK_RING_EVENTS && r->text_n + WK_STEP_TEXT < WK_RING_TEXT;
+    const bool yes =
+        r->ev_n + ROOM_EVENTS < WK_RING_EVENTS && r->text_n + WK_STEP_TEXT < WK_RING_TEXT;
     pthread_mutex_unlock(&r->mu);
     return yes;
 }
@@ -96,10 +98,12 @@ static void push_text(wk_request *r, wk_str text) {
 void wk_request_put(wk_request *r, wk_event_type type, wk_str text, int32_t a, int32_t b) {
     pthread_mutex_lock(&r->mu);
     const bool last = type == WK_EV_DONE || type == WK_EV_ERROR;
-    const bool fits = r->ev_n < WK_RING_EVENTS - (last ? 0u : 1u) && text.n <= WK_RING_TEXT - r->text_n;
+    const bool fits =
+        r->ev_n < WK_RING_EVENTS - (last ? 0u : 1u) && text.n <= WK_RING_TEXT - r->text_n;
     if (fits) {
         push_text(r, text);
-        r->ev[(r->ev_head + r->ev_n++) % WK_RING_EVENTS] = (wk_ring_event){(uint8_t)type, (uint32_t)text.n, a, b};
+        r->ev[(r->ev_head + r->ev_n++) % WK_RING_EVENTS] =
+            (wk_ring_event){(uint8_t)type, (uint32_t)text.n, a, b};
         atomic_fetch_add(&r->ready, 1);
         wk_os_event_set(r->fd);
     }
@@ -122,7 +126,8 @@ static bool take(wk_request *r, wk_ring_event *ev, wk_str *text) {
         *ev = r->ev[r->ev_head];
         r->ev_head = (r->ev_head + 1) % WK_RING_EVENTS;
         r->ev_n--;
-        for (uint32_t i = 0; i < ev->text_n; i++) r->read_text[i] = r->ring_text[(r->text_head + i) % WK_RING_TEXT];
+        for (uint32_t i = 0; i < ev->text_n; i++)
+            r->read_text[i] = r->ring_text[(r->text_head + i) % WK_RING_TEXT];
         r->read_text[ev->text_n] = 0;
         r->text_head = (r->text_head + ev->text_n) % WK_RING_TEXT;
         r->text_n -= ev->text_n;

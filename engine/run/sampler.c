@@ -27,7 +27,7 @@ struct wk_sampler {
     int32_t limit;            /* candidates that are still in */
     float max, band;          /* logits of the next band lie above max - band */
     float step;
-    double total;             /* weights of the candidates that are in */
+    double total; /* weights of the candidates that are in */
 };
 
 enum { CHUNK = 4096, BANDS = 24 };
@@ -62,7 +62,8 @@ void wk_sampler_close(wk_sampler *s) {
 /* The vocabulary sum: chunks of 4096 in f32 lanes, chunk sums in double, ascending. */
 static double vocabulary_sum(const wk_sampler *s) {
     double sum = 0;
-    for (int32_t i = 0; i < s->n; i += CHUNK) sum += (double)s->k->sum(s->w + i, s->n - i < CHUNK ? s->n - i : CHUNK);
+    for (int32_t i = 0; i < s->n; i += CHUNK)
+        sum += (double)s->k->sum(s->w + i, s->n - i < CHUNK ? s->n - i : CHUNK);
     return sum;
 }
 
@@ -185,7 +186,8 @@ static void adjust_count(wk_sampler *s, const wk_sampling *p, const wk_history *
 }
 
 /* The logits themselves where nothing is adjusted. */
-static const float *adjust(wk_sampler *s, const float *logits, const wk_sampling *p, const wk_history *h) {
+static const float *adjust(wk_sampler *s, const float *logits, const wk_sampling *p,
+                           const wk_history *h) {
     bool any = false;
 #define WK_ADJUST(name, on, what) any = any || (on);
 #define WK_FILTER(name, on, what)
@@ -193,7 +195,7 @@ static const float *adjust(wk_sampler *s, const float *logits, const wk_sampling
 #undef WK_ADJUST
     if (!any) return logits;
     memcpy(s->adjusted, logits, (size_t)s->n * sizeof(float));
-#define WK_ADJUST(name, on, what)                                                                                      \
+#define WK_ADJUST(name, on, what)                                                                  \
     if (on) adjust_##name(s, p, h);
 #include "engine/run/sampler.def"
 #undef WK_ADJUST
@@ -212,14 +214,14 @@ static int32_t draw(wk_sampler *s, double target) {
     return s->c[last].id; /* rounding of the sums: the last one that has a weight */
 }
 
-int32_t wk_sample(wk_sampler *s, const float *raw, const wk_sampling *p, const wk_history *h, uint64_t position,
-                  uint32_t choice) {
+int32_t wk_sample(wk_sampler *s, const float *raw, const wk_sampling *p, const wk_history *h,
+                  uint64_t position, uint32_t choice) {
     const float *logits = adjust(s, raw, p, h);
     const int best = s->k->argmax(logits, s->n);
     if (best < 0 || p->temperature < 0x1p-100) return best;
     begin(s, logits, logits[best], (float)(1.0 / p->temperature));
 #define WK_ADJUST(name, on, what)
-#define WK_FILTER(name, on, what)                                                                                      \
+#define WK_FILTER(name, on, what)                                                                  \
     if (on) filter_##name(s, p);
 #include "engine/run/sampler.def"
 #undef WK_ADJUST

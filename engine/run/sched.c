@@ -11,7 +11,8 @@
 #include "engine/base/os.h"
 
 int wk_sched_open(wk_sched *s, int32_t max_queue, wk_err *err) {
-    const size_t t = (size_t)s->plan->max_tok, o = (size_t)s->plan->max_out, q = (size_t)s->max_seqs;
+    const size_t t = (size_t)s->plan->max_tok, o = (size_t)s->plan->max_out,
+                 q = (size_t)s->max_seqs;
     const size_t v = (size_t)s->plan->n_vocab;
     s->wait_room = max_queue;
     s->active = wk_new_n(wk_request *, q);
@@ -25,8 +26,8 @@ int wk_sched_open(wk_sched *s, int32_t max_queue, wk_err *err) {
     s->b_bad = wk_new_n(uint8_t, t);
     s->logits = wk_alloc_aligned(o * v * sizeof(float));
     s->row = wk_alloc_aligned(v * sizeof(float));
-    if (!s->active || !s->waiting || !s->b_tok || !s->b_out || !s->b_out_seq || !s->b_seq || !s->b_req || !s->b_zero ||
-        !s->b_bad || !s->logits || !s->row)
+    if (!s->active || !s->waiting || !s->b_tok || !s->b_out || !s->b_out_seq || !s->b_seq ||
+        !s->b_req || !s->b_zero || !s->b_bad || !s->logits || !s->row)
         return wk_fail(err, WICK_E_NOMEM, "no memory for a batch of %zu tokens", t);
     return wk_sampler_open(&s->sampler, s->kern, s->plan->n_vocab, err);
 }
@@ -69,7 +70,8 @@ static void take_prefix(wk_sched *s, wk_request *r) {
 }
 
 static void drop_pages(wk_sched *s, wk_request *r) {
-    for (int32_t i = r->n_page; i-- > 0;) wk_kv_release(s->pool, r->page[i]); /* tails are reused first */
+    for (int32_t i = r->n_page; i-- > 0;)
+        wk_kv_release(s->pool, r->page[i]); /* tails are reused first */
     r->n_page = 0;
     s->promised -= (uint32_t)r->n_reserved;
     r->n_reserved = 0;
@@ -133,7 +135,8 @@ static bool admit_one(wk_sched *s, wk_request *r) {
 
 static void admit(wk_sched *s) {
     while (s->n_waiting && s->n_active < s->max_seqs) {
-        if (!admit_one(s, s->waiting[s->wait_head])) return; /* first come, first served: nobody overtakes */
+        if (!admit_one(s, s->waiting[s->wait_head]))
+            return; /* first come, first served: nobody overtakes */
         s->wait_head = (s->wait_head + 1) % s->wait_room;
         s->n_waiting--;
     }
@@ -191,7 +194,11 @@ static void add_to_batch(wk_sched *s, wk_batch *b, wk_request *r, int32_t n) {
 }
 
 static void plan_step(wk_sched *s, wk_batch *b) {
-    *b = (wk_batch){.tok = s->b_tok, .out = s->b_out, .seq = s->b_seq, .zero = s->b_zero, .logits = s->logits,
+    *b = (wk_batch){.tok = s->b_tok,
+                    .out = s->b_out,
+                    .seq = s->b_seq,
+                    .zero = s->b_zero,
+                    .logits = s->logits,
                     .bad_tok = s->b_bad};
     for (int pass = 0; pass < 2; pass++) /* 0: decoding, 1: prompts */
         for (int32_t i = 0; i < s->n_active; i++) {
@@ -233,8 +240,9 @@ static wk_finish accept(wk_sched *s, wk_request *r, int32_t id) {
     const bool full = r->n_generated >= r->max_tokens;
     if (!rc && !stopped && (ends || full)) rc = wk_stream_end(&r->stream, &r->text);
     if (rc) { /* memory was taken at open: only a vocabulary of very long texts can do it */
-        (void)wk_fail(&r->error, WICK_E_UNSUPPORTED, "the text of token %d is longer than the %d bytes of a step",
-                      (int)id, (int)WK_STEP_TEXT);
+        (void)wk_fail(&r->error, WICK_E_UNSUPPORTED,
+                      "the text of token %d is longer than the %d bytes of a step", (int)id,
+                      (int)WK_STEP_TEXT);
         return WK_FIN_ERROR;
     }
     put_text(r);
@@ -249,7 +257,8 @@ static int32_t index_of(const wk_sched *s, const wk_request *r) {
 
 static void score_row(wk_sched *s, wk_request *r, int32_t pos, const float *logits) {
     if (r->on_row) r->on_row(r->on_row_ud, pos, logits, s->plan->n_vocab);
-    if (pos + 1 < r->n_prompt) r->score[pos + 1] = (float)wk_log_prob(s->sampler, logits, r->tok[pos + 1]);
+    if (pos + 1 < r->n_prompt)
+        r->score[pos + 1] = (float)wk_log_prob(s->sampler, logits, r->tok[pos + 1]);
 }
 
 /* What a row of logits means for its request. */
@@ -259,7 +268,8 @@ static void use_row(wk_sched *s, const wk_batch *b, int32_t row) {
     if (at < 0) return; /* ended earlier in this step */
     const float *logits = s->logits + (size_t)row * (size_t)s->plan->n_vocab;
     if (!isfinite(s->kern->sum(logits, s->plan->n_vocab))) {
-        finish_error(s, at, WICK_E_NUMERIC, "the model computed a logit that is not a finite number");
+        finish_error(s, at, WICK_E_NUMERIC,
+                     "the model computed a logit that is not a finite number");
         return;
     }
     const wk_batch_seq *q = &s->b_seq[s->b_out_seq[row]];
@@ -280,14 +290,16 @@ static void advance(wk_sched *s, const wk_batch *b, int32_t i) {
     const wk_batch_seq *q = &b->seq[i];
     for (int32_t t = 0; t < q->n_tok; t++)
         if (b->bad_tok[q->first + t]) {
-            finish_error(s, index_of(s, r), WICK_E_NUMERIC, "a key or value does not fit the cache type");
+            finish_error(s, index_of(s, r), WICK_E_NUMERIC,
+                         "a key or value does not fit the cache type");
             s->b_req[i] = NULL;
             return;
         }
     r->n_past += q->n_tok;
     if (r->n_past <= r->n_prompt) atomic_fetch_add(&s->n_prompt_tok, (uint64_t)q->n_tok);
     remember_pages(s, r);
-    if (r->n_past < r->n_prompt) wk_request_put(r, WK_EV_PROGRESS, (wk_str){"", 0}, r->n_prompt, r->n_past);
+    if (r->n_past < r->n_prompt)
+        wk_request_put(r, WK_EV_PROGRESS, (wk_str){"", 0}, r->n_prompt, r->n_past);
 }
 
 static void publish(wk_sched *s) {
@@ -298,7 +310,8 @@ static void publish(wk_sched *s) {
 }
 
 static void fail_batch(wk_sched *s, const wk_batch *b, const wk_err *err) {
-    for (int32_t i = 0; i < b->n_seq; i++) finish_error(s, index_of(s, s->b_req[i]), err->code, err->message);
+    for (int32_t i = 0; i < b->n_seq; i++)
+        finish_error(s, index_of(s, s->b_req[i]), err->code, err->message);
 }
 
 bool wk_sched_round(wk_sched *s) {
@@ -318,7 +331,8 @@ bool wk_sched_round(wk_sched *s) {
     for (int32_t i = 0; i < b.n_out; i++)
         if (s->b_req[s->b_out_seq[i]]) use_row(s, &b, i);
     for (int32_t i = s->n_active; i-- > 0;) /* scoring ends with the prompt */
-        if (s->active[i]->score && s->active[i]->n_past >= s->active[i]->n_prompt) finish(s, i, WK_FIN_LENGTH);
+        if (s->active[i]->score && s->active[i]->n_past >= s->active[i]->n_prompt)
+            finish(s, i, WK_FIN_LENGTH);
     publish(s);
     return true;
 }

@@ -29,7 +29,8 @@ static uint32_t next(test *t) {
 }
 static float uniform(test *t) { return (float)(int32_t)next(t) * 0x1p-31f; }
 
-static void compare(test *t, const char *what, const char *id, const float *a, const float *b, size_t n) {
+static void compare(test *t, const char *what, const char *id, const float *a, const float *b,
+                    size_t n) {
     t->n++;
     for (size_t i = 0; i < n; i++) {
         const float x = a[i] + 0.0f, y = b[i] + 0.0f; /* zero has one sign */
@@ -62,7 +63,8 @@ static void check_format(test *t, int fmt) {
     const size_t row = wk_row_bytes(fmt, K), panel = wk_panel_bytes(fmt, K);
     wk_act act = t->act;
     random_rows(t, fmt);
-    for (int p = 0; p < N_PANEL; p++) f->pack(t->panels + (size_t)p * panel, t->rows + (size_t)p * 16 * row, row, 16, K);
+    for (int p = 0; p < N_PANEL; p++)
+        f->pack(t->panels + (size_t)p * panel, t->rows + (size_t)p * 16 * row, row, 16, K);
     for (int i = 0; i < N_TOK * K; i++) t->x[i] = uniform(t);
     if (f->act == WK_X_F32) {
         act.ld = K;
@@ -73,7 +75,8 @@ static void check_format(test *t, int fmt) {
     t->ref.gemv[fmt](t->a, t->panels, &act, N_PANEL, K);
     t->level.gemv[fmt](t->b, t->panels, &act, N_PANEL, K);
     compare(t, "gemv", f->name, t->a, t->b, ROWS);
-    for (int tok = 0; tok < N_TOK; tok++) { /* the tile gives the same numbers as the reference's own dot */
+    for (int tok = 0; tok < N_TOK;
+         tok++) { /* the tile gives the same numbers as the reference's own dot */
         const wk_act one = wk_act_at(&act, f->act, tok, 0);
         t->ref.gemv[fmt](t->a + (size_t)tok * 16, t->panels, &one, 1, K);
     }
@@ -83,7 +86,8 @@ static void check_format(test *t, int fmt) {
         t->level.expand[fmt](&t->panel[0], t->panels, k0, klen);
         for (int tok = 0; tok < N_TOK; tok += g->cols) {
             const wk_act v = wk_act_at(&act, f->act, tok, k0);
-            g->tile(t->b + (size_t)tok * 16, 16, t->panel, 1, &v, N_TOK - tok < g->cols ? N_TOK - tok : g->cols, klen, k0 == 0);
+            g->tile(t->b + (size_t)tok * 16, 16, t->panel, 1, &v,
+                    N_TOK - tok < g->cols ? N_TOK - tok : g->cols, klen, k0 == 0);
         }
     }
     compare(t, "gemm", f->name, t->a, t->b, N_TOK * 16);
@@ -135,8 +139,16 @@ static void check_attention(test *t) {
     float *out[2] = {t->a, t->b};
     for (int i = 0; i < 2 * WK_KV_SLOTS * HD; i++) k[i] = wk_f32_to_f16(uniform(t));
     for (int i = 0; i < N_COL * HD; i++) t->x[i] = uniform(t);
-    const wk_attn_page a = {.n_col = N_COL, .hd = HD, .type = WK_KV_F16, .k = k, .v = v, .q = t->x, .lo = lo, .hi = hi,
-                            .scale = 0.125f, .score = score};
+    const wk_attn_page a = {.n_col = N_COL,
+                            .hd = HD,
+                            .type = WK_KV_F16,
+                            .k = k,
+                            .v = v,
+                            .q = t->x,
+                            .lo = lo,
+                            .hi = hi,
+                            .scale = 0.125f,
+                            .score = score};
     for (int i = 0; i < 2; i++) {
         wk_partial p = {out[i], out[i] + N_COL, out[i] + 2 * N_COL};
         (i ? t->level : t->ref).attn_page(&p, &a);
@@ -148,10 +160,13 @@ static size_t up64(size_t n) { return (n + 63) & ~(size_t)63; }
 
 /* One block of memory, cut up. */
 static bool take_memory(test *t) {
-    const size_t ldb = K / 32 + 2, rows = (size_t)ROWS * K * 4, floats = up64((size_t)N_TOK * K * 4 + 4096),
-                 attn = (size_t)4 * WK_KV_SLOTS * HD + (size_t)N_COL * WK_KV_SLOTS * 4, act = up64((size_t)N_TOK * ldb * 64),
+    const size_t ldb = K / 32 + 2, rows = (size_t)ROWS * K * 4,
+                 floats = up64((size_t)N_TOK * K * 4 + 4096),
+                 attn = (size_t)4 * WK_KV_SLOTS * HD + (size_t)N_COL * WK_KV_SLOTS * 4,
+                 act = up64((size_t)N_TOK * ldb * 64),
                  panel = (size_t)WK_PANEL_CODE * 4 + (size_t)WK_PANEL_SUB * 16;
-    uint8_t *m = wk_alloc_aligned(2 * up64(rows) + 3 * floats + up64(attn) + 7 * act + 2 * up64(panel) * 2);
+    uint8_t *m =
+        wk_alloc_aligned(2 * up64(rows) + 3 * floats + up64(attn) + 7 * act + 2 * up64(panel) * 2);
     if (!m) return false;
     t->rows = m;
     t->panels = m += up64(rows);
@@ -181,7 +196,8 @@ static bool take_memory(test *t) {
 }
 
 int wk_selftest(int level, uint64_t *n_compared, wk_buf *wrong, wk_err *err) {
-    if (level < 0 || level >= wk_level_count) return wk_fail(err, WICK_E_ARG, "there is no CPU level %d", level);
+    if (level < 0 || level >= wk_level_count)
+        return wk_fail(err, WICK_E_ARG, "there is no CPU level %d", level);
     test *t = wk_new(test);
     if (!t || !take_memory(t)) {
         wk_free(t);

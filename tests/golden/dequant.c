@@ -16,7 +16,9 @@
 
 #define SPARE ((uint64_t)3 << 30)
 
-static void put(FILE *f, const void *p, size_t n) { (void)fwrite(p, 1, n, f); /* ferror is looked at in the end */ }
+static void put(FILE *f, const void *p, size_t n) {
+    (void)fwrite(p, 1, n, f); /* ferror is looked at in the end */
+}
 static void put_u32(FILE *f, uint32_t v) { put(f, &v, sizeof(v)); }
 static void put_u64(FILE *f, uint64_t v) { put(f, &v, sizeof(v)); }
 
@@ -78,7 +80,8 @@ static int write_all(const char *to, const wk_store *s, const uint8_t *base, wk_
     put_records(f, s, align);
     const bool enough = put_values(f, s, align);
     const bool bad = ferror(f) != 0;
-    if (fclose(f) || bad || !enough) return wk_fail(err, WICK_E_IO, "%s could not be written to its end", to);
+    if (fclose(f) || bad || !enough)
+        return wk_fail(err, WICK_E_IO, "%s could not be written to its end", to);
     return WICK_OK;
 }
 
@@ -86,7 +89,8 @@ static int write_all(const char *to, const wk_store *s, const uint8_t *base, wk_
 static bool is_done(const char *from, const char *to) {
     struct stat a, b;
     wk_store *s = NULL;
-    if (stat(from, &a) || stat(to, &b) || b.st_mtime < a.st_mtime || wk_store_open(&s, to, NULL)) return false;
+    if (stat(from, &a) || stat(to, &b) || b.st_mtime < a.st_mtime || wk_store_open(&s, to, NULL))
+        return false;
     wk_store_close(s);
     return true;
 }
@@ -95,13 +99,15 @@ static int check_room(const char *to, const wk_store *s, wk_err *err) {
     char dir[4096];
     struct statvfs v;
     uint64_t need = SPARE;
-    for (size_t i = 0; i < wk_store_tensor_count(s); i++) need += n_value(wk_store_tensor(s, i)) * sizeof(float);
+    for (size_t i = 0; i < wk_store_tensor_count(s); i++)
+        need += n_value(wk_store_tensor(s, i)) * sizeof(float);
     const char *slash = strrchr(to, '/');
     (void)snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - to) : 1, slash ? to : ".");
     if (statvfs(dir, &v)) return wk_fail(err, WICK_E_IO, "%s is not there", dir);
     const uint64_t free_bytes = (uint64_t)v.f_bavail * v.f_frsize;
     if (free_bytes >= need) return WICK_OK;
-    return wk_fail(err, WICK_E_IO, "%s has %.1f GB of room, %.1f GB are wanted for the f32 model and to spare", dir,
+    return wk_fail(err, WICK_E_IO,
+                   "%s has %.1f GB of room, %.1f GB are wanted for the f32 model and to spare", dir,
                    (double)free_bytes / 1e9, (double)need / 1e9);
 }
 

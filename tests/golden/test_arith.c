@@ -82,7 +82,8 @@ static wick_request *submit(wick_engine *e, const wick_token *t, int n, int n_ge
 
 static void finish(wick_request *r, wick_result *res) {
     wick_event ev = WICK_EVENT_INIT;
-    while (wick_next(r, -1, &ev) == WICK_OK && ev.type != WICK_EV_DONE && ev.type != WICK_EV_ERROR) {
+    while (wick_next(r, -1, &ev) == WICK_OK && ev.type != WICK_EV_DONE &&
+           ev.type != WICK_EV_ERROR) {
     }
     if (ev.type == WICK_EV_ERROR) fail_msg("%s", ev.error.message);
     *res = (wick_result)WICK_RESULT_INIT;
@@ -95,22 +96,23 @@ static void take(model *m, const wick_result *res, const char *what) {
     if (m->n_equal++ == 0) memcpy(m->hash, res->hash, sizeof(m->hash));
     if (memcmp(m->hash, res->hash, sizeof(m->hash)) != 0)
         fail_msg("%s, %s: hash %016llx%016llx, the first was %016llx%016llx", m->name, what,
-                 (unsigned long long)res->hash[1], (unsigned long long)res->hash[0], (unsigned long long)m->hash[1],
-                 (unsigned long long)m->hash[0]);
+                 (unsigned long long)res->hash[1], (unsigned long long)res->hash[0],
+                 (unsigned long long)m->hash[1], (unsigned long long)m->hash[0]);
 }
 
 static void run_alone(model *m, const setting *s) {
     char what[96];
     wick_result res;
     wick_engine *e = open_engine(m, s, 1);
-    (void)snprintf(what, sizeof(what), "level %s, %d threads, chunk %d", s->level ? s->level : "best", s->threads, s->chunk);
+    (void)snprintf(what, sizeof(what), "level %s, %d threads, chunk %d",
+                   s->level ? s->level : "best", s->threads, s->chunk);
     finish(submit(e, m->prompt, m->n_prompt, m->n_generate), &res);
     assert_int_equal(res.n_cached, 0);
     take(m, &res, what);
     finish(submit(e, m->prompt, m->n_prompt, m->n_generate), &res);
     if (m->n_prompt > 64) assert_true(res.n_cached >= 64);
-    (void)snprintf(what, sizeof(what), "level %s, %d threads, chunk %d, prefix reused", s->level ? s->level : "best",
-                   s->threads, s->chunk);
+    (void)snprintf(what, sizeof(what), "level %s, %d threads, chunk %d, prefix reused",
+                   s->level ? s->level : "best", s->threads, s->chunk);
     take(m, &res, what);
     wick_engine_close(e);
 }
@@ -129,7 +131,9 @@ static void run_crowd(model *m, const setting *s) {
         }
         const int n = 1 + j * m->n_prompt / 5;
         make_prompt(other[j], n, m->n_vocab, 1000 + (uint64_t)j);
-        if (j == 5) memcpy(other[j], m->prompt, (size_t)(n < m->n_prompt ? n : m->n_prompt) * sizeof(wick_token));
+        if (j == 5)
+            memcpy(other[j], m->prompt,
+                   (size_t)(n < m->n_prompt ? n : m->n_prompt) * sizeof(wick_token));
         r[i] = submit(e, other[j], n, m->n_generate);
     }
     for (int i = 0; i <= N_OTHER; i++) {
@@ -144,19 +148,20 @@ static void compare_golden(const model *m) {
     unsigned long long hi = 0, lo = 0;
     int arith = 0;
     if (printing) {
-        (void)printf("%s %d %016llx%016llx\n", m->name, WICK_ARITH, (unsigned long long)m->hash[1], (unsigned long long)m->hash[0]);
+        (void)printf("%s %d %016llx%016llx\n", m->name, WICK_ARITH, (unsigned long long)m->hash[1],
+                     (unsigned long long)m->hash[0]);
         return;
     }
     FILE *f = fopen("tests/golden/hash.txt", "r");
     assert_non_null(f);
     bool found = false;
     while (fgets(line, sizeof(line), f))
-        if (sscanf(line, "%63s %d %16llx%16llx", name, &arith, &hi, &lo) == 4 && strcmp(name, m->name) == 0 &&
-            arith == WICK_ARITH) {
+        if (sscanf(line, "%63s %d %16llx%16llx", name, &arith, &hi, &lo) == 4 &&
+            strcmp(name, m->name) == 0 && arith == WICK_ARITH) {
             found = true;
             if (hi != m->hash[1] || lo != m->hash[0])
-                fail_msg("%s: hash %016llx%016llx, golden %016llx%016llx", name, (unsigned long long)m->hash[1],
-                         (unsigned long long)m->hash[0], hi, lo);
+                fail_msg("%s: hash %016llx%016llx, golden %016llx%016llx", name,
+                         (unsigned long long)m->hash[1], (unsigned long long)m->hash[0], hi, lo);
         }
     fclose(f);
     if (!found) fail_msg("%s has no golden hash for arithmetic %d", m->name, WICK_ARITH);
@@ -187,8 +192,8 @@ static void check_model(model *m, bool full) {
                 if (i % 5 == 0) run_crowd(m, &s);
             }
     }
-    print_message("%s: %d runs, one hash %016llx%016llx\n", m->name, m->n_equal, (unsigned long long)m->hash[1],
-                  (unsigned long long)m->hash[0]);
+    print_message("%s: %d runs, one hash %016llx%016llx\n", m->name, m->n_equal,
+                  (unsigned long long)m->hash[1], (unsigned long long)m->hash[0]);
     compare_golden(m);
     wick_model_close(m->m);
 }

@@ -39,7 +39,8 @@ static void open_model(model *m, const char *path) {
         wk_cpu_backend()->prepare(&m->exec, m->dev, m->plan, 8, &err))
         fail_msg("%s: %s", path, err.message);
     for (uint32_t i = 0; i < 8; i++) m->page[i] = 7 - i;
-    m->logits = wk_alloc_aligned((size_t)m->plan->max_out * (size_t)m->plan->n_vocab * sizeof(float));
+    m->logits =
+        wk_alloc_aligned((size_t)m->plan->max_out * (size_t)m->plan->n_vocab * sizeof(float));
     assert_non_null(m->logits);
 }
 
@@ -57,13 +58,22 @@ static void run(model *m, const int32_t *id, int32_t n, int32_t pos) {
     int32_t out[64];
     for (int32_t i = 0; i < n; i++) out[i] = i;
     const wk_batch_seq seq = {0, n, pos, (pos + n + 63) / 64, m->page};
-    const wk_batch b = {.n_tok = n, .n_seq = 1, .n_out = n, .tok = id, .out = out, .seq = &seq, .zero = m->page,
-                        .n_zero = pos == 0 ? 8 : 0, .logits = m->logits, .bad_tok = m->bad};
+    const wk_batch b = {.n_tok = n,
+                        .n_seq = 1,
+                        .n_out = n,
+                        .tok = id,
+                        .out = out,
+                        .seq = &seq,
+                        .zero = m->page,
+                        .n_zero = pos == 0 ? 8 : 0,
+                        .logits = m->logits,
+                        .bad_tok = m->bad};
     if (wk_cpu_backend()->run(m->exec, &b, &err)) fail_msg("%s", err.message);
 }
 
 static int32_t best(const model *m, int32_t row) {
-    return wk_cpu_kernels(m->dev)->argmax(m->logits + (size_t)row * (size_t)m->plan->n_vocab, m->plan->n_vocab);
+    return wk_cpu_kernels(m->dev)->argmax(m->logits + (size_t)row * (size_t)m->plan->n_vocab,
+                                          m->plan->n_vocab);
 }
 
 static int read_ids(const char *path, int32_t *id) {
@@ -104,7 +114,8 @@ static void check_arch(const char *arch) {
             if (fabs(w) > most) most = fabs(w);
             if (!(fabs(w - g) <= diff)) diff = fabs(w - g); /* NaN counts */
         }
-    print_message("%s: max |difference| %.2e of max |logit| %.3f = %.2e\n", arch, diff, most, diff / most);
+    print_message("%s: max |difference| %.2e of max |logit| %.3f = %.2e\n", arch, diff, most,
+                  diff / most);
     assert_true(diff <= BOUND * most);
     int32_t row = N_PROMPT - 1;
     for (int32_t i = 0; i < N_GREEDY; i++) {
@@ -123,10 +134,12 @@ static void test_gemma3(void **s) { (void)s, check_arch("gemma3"); }
 /* The trained story model, converted by make.py --story-out; its greedy ids are known (start and end of them). */
 static void test_story(void **s) {
     (void)s;
-    static const int32_t prompt[] = {1, 80, 147, 201, 282, 57}, first[] = {313, 598}, last[] = {163, 823, 280};
+    static const int32_t prompt[] = {1, 80, 147, 201, 282, 57}, first[] = {313, 598},
+                         last[] = {163, 823, 280};
     const char *path = getenv("WICK_STORY");
     if (!path) {
-        print_message("skipped: WICK_STORY names no converted story model (tests/golden/make.py --story-out)\n");
+        print_message("skipped: WICK_STORY names no converted story model (tests/golden/make.py "
+                      "--story-out)\n");
         skip();
     }
     model m;
