@@ -53,7 +53,7 @@ typedef struct wick_setup_options {
     void *(*alloc)(void *ud, size_t bytes); /* both or neither; zeroing is not expected */
     void (*dealloc)(void *ud, void *p);
     void *alloc_ud;
-    const char *cpu_level; /* highest CPU level to use: "ref" "avx2" "avx512" "avx512vnni"; NULL: all */
+    const char *cpu_level; /* highest CPU level to use: "ref" "avx2" "avx512" "avx512vnni" "neon" "dotprod"; NULL: all */
 } wick_setup_options;
 #define WICK_SETUP_OPTIONS_INIT {sizeof(wick_setup_options), 0, 0, WICK_LOG_WARN, 0, 0, 0, 0}
 

@@ -4,14 +4,15 @@
 #
 #   tests/aarch64.sh BUILD_FOLDER [--quick]      quick: fewer kernel cases; no whole-model matrix, no self-test
 #
-# Installs what is missing (cross compiler, qemu). The outside libraries are Debian's arm64 packages, unpacked
-# into BUILD_FOLDER/sysroot by an apt with lists of its own, so nothing of the machine's packages changes.
+# About 5 minutes of CPU time with the build, 2 with --quick. Installs what is missing (cross compiler, qemu).
+# The outside libraries are Debian's arm64 packages, unpacked into BUILD_FOLDER/sysroot by an apt with lists of
+# its own, so nothing of the machine's packages changes.
 # Exit 0: all passed; 1: something failed; 3: it cannot be built here, which is said. BUILD_FOLDER/junit.xml and
 # BUILD_FOLDER/test.log say what ran. WICK_JOBS: compiles at once (2). WICK_HOST: a program `wick` of this
 # machine, whose hash on a model must be the same (default BUILD_FOLDER/../gcc/bin/wick, where it is there).
 set -u
 cd "$(dirname "$0")/.." || exit 2
-[ $# -ge 1 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1" || exit 2
 build=$(cd "$1" && pwd) quick=
 [ "${2:-}" = --quick ] && quick=1

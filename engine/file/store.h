@@ -30,10 +30,11 @@ enum {
 };
 
 /* Opens path (GGUF v2, v3). A part of a split file (NAME-00001-of-00003.gguf) opens all of it: the other parts
- * must stand in the same folder; the metadata is the first part's. Errors: WICK_E_IO (missing, folder, unreadable), E_FORMAT (magic, version,
- * truncated, duplicate …), E_BOUNDS (offsets, sizes), E_SHAPE (rows that the block does not divide),
- * E_UNSUPPORTED (big endian, a tensor type not in formats.def: named). The message begins with the path, or, where
- * another part is at fault, with "part 2 of 3: " and its path. */
+ * must stand in the same folder; the metadata is the first part's.
+ * Errors: WICK_E_IO (missing, folder, unreadable), E_FORMAT (magic, version, truncated, duplicate …), E_BOUNDS
+ * (offsets, sizes), E_SHAPE (rows that the block does not divide), E_UNSUPPORTED (big endian, a tensor type not in
+ * formats.def: named). The message begins with the path, or, where another part is at fault, with "part 2 of 3: "
+ * and its path. */
 int wk_store_open(wk_store **out, const char *path, wk_err *err);
 void wk_store_close(wk_store *s); /* NULL is fine */
 /* Tells the kernel that the pages of the files need not stay in memory; they come back when they are read. */

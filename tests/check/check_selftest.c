@@ -536,7 +536,7 @@ static long run(const ck_family *f, void (*plant)(patient *p)) {
             .below = plant ? &plain : NULL,
             .formats = p.formats,
             .quiet = plant != NULL,
-            .thin = 1};
+            .thin = f == &gemm || f == &gemv ? ck_shrink() : 1}; /* most cases, most time */
     return ck_family_run(&c, f);
 }
 

@@ -149,8 +149,9 @@ static uint64_t number(model *m) {
 }
 
 static wk_str text(model *m) {
-    static const char *const odd[] = {"",       "llama", "qwen3", "gemma3", "gpt2",     "<0x00>", "<0xZZ>", "\xe2\x96\x81",
-                                      "yarn",   "ab",    "%s%n",  "\x1b[m", "<|im_end|>", "none",   "linear", "default"};
+    static const char *const odd[] = {"",     "llama", "qwen3", "gemma3",  "gpt2",       "<0x00>",
+                                      "yarn", "ab",    "%s%n",  "\x1b[m",  "<|im_end|>", "<0xZZ>",
+                                      "none", "linear", "default", "\xe2\x96\x81"};
     const uint8_t k = next(m);
     if (k < WK_COUNT(odd)) return wk_cstr(odd[k]);
     const size_t left = wk_rd_left(&m->in), n = k < left ? k : left;
@@ -201,7 +202,7 @@ static void set_array(model *m, meta *k) {
         if (elem != WK_META_STR)
             (void)wk_buf_add(&b, &x, size_of(elem));
         else
-            put_str(&b, i == odd ? text(m) : (wk_str){"abcdefgh" + i % 8, 1 + i % 3 % (8 - i % 8)});
+            put_str(&b, i == odd ? text(m) : (wk_str){&"abcdefgh"[i % 8], 1 + i % 3 % (8 - i % 8)});
     }
     k->type = WK_META_ARRAY;
     k->value = keep(m, &b);
@@ -267,6 +268,7 @@ static void set_arch(model *m, meta *k) {
             m->meta[i].key = keep(m, &b);
         } else if (wk_str_is(m->meta[i].key, "general.architecture")) {
             put_str(&b, wk_cstr(arch));
+            m->meta[i].type = WK_META_STR;
             m->meta[i].value = keep(m, &b);
         }
         wk_buf_fini(&b);
@@ -307,8 +309,9 @@ static void set_data(model *m, tensor *t) {
 }
 
 static void set_name(model *m, tensor *t) {
-    static const char *const names[] = {"output.weight", "rope_freqs.weight", "blk.0.attn_q.bias", "blk.0.attn_q_norm.weight",
-                                        "blk.1.attn_norm.weight", "blk.0.post_ffw_norm.weight"};
+    static const char *const names[] = {"output.weight",          "rope_freqs.weight",        "blk.0.attn_q.bias",
+                                        "blk.1.attn_norm.weight", "blk.0.attn_q_norm.weight",
+                                        "blk.0.post_ffw_norm.weight"};
     const uint8_t i = next(m);
     if (m->n_tensor == TENSORS) return;
     tensor copy = *t;
@@ -321,8 +324,8 @@ static void set_name(model *m, tensor *t) {
 static void drop_tensor(model *m, tensor *t) { *t = m->tensor[--m->n_tensor]; }
 
 static void edit(model *m) {
-    static void (*const of_meta[])(model *, meta *) = {set_value, set_text,    set_array, set_element, set_element,
-                                                       drop_meta, set_key, set_arch};
+    static void (*const of_meta[])(model *, meta *) = {set_value,   set_text,  set_array, set_element,
+                                                       set_element, drop_meta, set_key,   set_arch};
     static void (*const of_tensor[])(model *, tensor *) = {set_shape, set_type, set_data, set_name, drop_tensor};
     const uint8_t what = next(m), which = next(m);
     if (what % 3 < 2 && m->n_meta)
@@ -349,7 +352,8 @@ static void talk(const wk_chat *c, const wk_tok *t) {
     (void)wk_tok_decode(t, id, n, WK_TOK_SHOW_SPECIAL, NULL, 0, &len); /* asks for the size */
     wk_buf b;
     wk_buf_init(&b, 1 << 24);
-    const int rc = wk_chat_render(c, WK_STR("{\"messages\":[{\"role\":\"user\",\"content\":\"ab\"}]}"), &b, id, IDS, &n, &err);
+    const wk_str request = WK_STR("{\"messages\":[{\"role\":\"user\",\"content\":\"ab\"}]}");
+    const int rc = wk_chat_render(c, request, &b, id, IDS, &n, &err);
     if (rc) check_refusal(rc, &err);
     for (size_t i = 0; !rc && i < n && i < IDS; i++) want(id[i] >= 0 && id[i] < wk_tok_count(t));
     wk_buf_fini(&b);

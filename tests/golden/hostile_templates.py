@@ -42,7 +42,7 @@ HOSTILE = {
     "string_open": "{{ 'abc }}",
     "escape_bytes": "{% \x1b[31m %}",
     "two_operators": "{{ 1 + * 2 }}",
-    "keyword_as_name": "{% set true = 1 %}",
+    "keyword_as_name": "{% set true = 1 %}{% set none %}{% endset %}",
     "number_of_letters": "{{ 12abc }}",
     "break_outside": "{% break %}",
     "not_utf8": b"{{ messages }}\xff\xfe",

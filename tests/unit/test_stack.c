@@ -64,7 +64,8 @@ typedef struct visit {
 } visit;
 
 static const char request[] =
-    "{\"messages\":[{\"role\":\"system\",\"content\":\"a\"},{\"role\":\"user\",\"content\":\"ab <s> \\u0000 \\ud83d\\ude00\"}],"
+    "{\"messages\":[{\"role\":\"system\",\"content\":\"a\"},"
+    "{\"role\":\"user\",\"content\":\"ab <s> \\u0000 \\ud83d\\ude00\"}],"
     "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\"}}}],"
     "\"add_generation_prompt\":true}";
 
@@ -256,12 +257,14 @@ static void test_templates(void **state) {
     }
 }
 
-/* Values that are nested deeper than the code that made them. */
+/* Values that are nested deeper than the code that made them, and one whose end does not fit 64 bits. */
 static void test_values(void **state) {
     (void)state;
-    static const char *const end[] = {"{{ n.l }}",         "{{ n.l|tojson }}", "{{ n.l == n.k }}", "{{ n.l|string|length }}",
-                                      "{{ n.l < n.k }}",   "{{ n.k in [n.l] }}", "{{ n.l|unique|list }}", "{{ [n.l, n.k]|sort }}",
-                                      "{{ n.l|pprint }}", "{{ n.l|join }}", "{{ {'a': n.l}|items|list }}"};
+    static const char *const end[] = {"{{ n.l }}",          "{{ n.l|tojson }}",      "{{ n.l == n.k }}",
+                                      "{{ n.l < n.k }}",    "{{ n.l|unique|list }}", "{{ n.l|string|length }}",
+                                      "{{ n.k in [n.l] }}", "{{ [n.l, n.k]|sort }}", "{{ {'a': n.l}|items|list }}",
+                                      "{{ n.l|join }}",     "{{ n.l|pprint }}",
+                                      "{{ range(9223372036854775000, 9223372036854775807, 9223372036854775807) }}"};
     for (size_t i = 0; i < WK_COUNT(end); i++) {
         char text[256];
         (void)snprintf(text, sizeof(text),
@@ -285,7 +288,8 @@ static void parse_json(void *ud) {
 
 static void test_json(void **state) {
     (void)state;
-    static const char *const pairs[][3] = {{"[", "1", "]"}, {"{\"a\":", "1", "}"}, {"[{\"a\":", "1", "}]"}, {"[", "", ""}};
+    static const char *const pairs[][3] = {
+        {"[", "1", "]"}, {"{\"a\":", "1", "}"}, {"[{\"a\":", "1", "}]"}, {"[", "", ""}};
     for (size_t i = 0; i < WK_COUNT(pairs); i++) {
         deep d = {.open = pairs[i][0], .middle = pairs[i][1], .close = pairs[i][2], .depth = 1000000};
         on_small_stack(parse_json, &d);
