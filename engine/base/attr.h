@@ -22,7 +22,6 @@
 #define WK_EXPORT __attribute__((visibility("default")))
 #define WK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define WK_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define WK_PREFETCH(p) __builtin_prefetch((p), 0, 2) /* for reading, into L2 */
 #define WK_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 #endif

@@ -289,11 +289,6 @@ static uint32_t static_part(uint32_t n, uint32_t team) {
     return team == 1 ? n : two_thirds - two_thirds % team;
 }
 
-uint32_t wk_tickets_first(uint32_t n, int team, int rank) {
-    const uint32_t part = static_part(n, (uint32_t)team);
-    return part ? (uint32_t)rank * (part / (uint32_t)team) : 0;
-}
-
 void wk_tickets_set(wk_tickets *k, uint32_t n, int team) {
     k->n = n;
     k->team = (uint32_t)team;

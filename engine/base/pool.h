@@ -41,8 +41,6 @@ typedef struct wk_ticket_it {
 } wk_ticket_it;
 /* False when there is none left for this rank. */
 bool wk_tickets_next(wk_tickets *k, int rank, wk_ticket_it *it, uint32_t *ticket);
-/* The ticket that rank gets first when n are dealt to a team (its own run, or the first of the tail). */
-uint32_t wk_tickets_first(uint32_t n, int team, int rank);
 
 /* Sets nearest-even, denormals kept, exceptions masked; returns what must be given back. */
 uint32_t wk_fp_enter(void);

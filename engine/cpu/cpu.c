@@ -85,8 +85,6 @@ static void chain_cost(const wk_exec *x, const wk_chain *ch, size_t *unit_bytes,
     }
 }
 
-enum { WARM = 4096 }; /* bytes of each weight */
-
 enum { TICKET_MIN = 16384, TICKET_MAX = 65536, ACT_L2 = 480 << 10, BLOCK_STEP = 12 };
 
 static int32_t units_per_ticket(const wk_chain *ch, size_t unit_bytes, size_t total, int n_thread,
@@ -189,49 +187,21 @@ static void run_row_work(wk_ctx *c, const wk_stage *st) {
     if (st->row_n && !plain && st->chain_n) barrier(c);
 }
 
-/* The chain of a ticket and its piece of it. */
-static const wk_chain *piece_of(const wk_plan *p, const wk_stage *st, const wk_cut *cut,
-                                uint32_t ticket, wk_range *r) {
+static void run_ticket(const wk_ctx *c, const wk_stage *st, const wk_cut *cut, uint32_t ticket) {
+    const wk_plan *p = c->x->plan;
     int32_t i = cut->n_chain - 1;
     while (i > 0 && ticket < cut->chain[i].first) i--;
     const wk_chain *ch = &p->chain[st->chain_first + i];
     const int32_t local = (int32_t)(ticket - cut->chain[i].first);
     const int32_t group = local % cut->chain[i].n_group, block = local / cut->chain[i].n_group;
-    *r = (wk_range){.r0 = group * cut->chain[i].per * ch->unit, .t0 = block * cut->tok_block};
-    r->r1 = r->r0 + cut->chain[i].per * ch->unit;
-    if (r->r1 > ch->rows) r->r1 = ch->rows;
-    r->t1 = r->t0 + cut->tok_block < cut->n_rows ? r->t0 + cut->tok_block : cut->n_rows;
-    return ch;
-}
-
-static void run_ticket(const wk_ctx *c, const wk_stage *st, const wk_cut *cut, uint32_t ticket) {
-    const wk_plan *p = c->x->plan;
-    wk_range r;
-    const wk_chain *ch = piece_of(p, st, cut, ticket, &r);
+    wk_range r = {.r0 = group * cut->chain[i].per * ch->unit, .t0 = block * cut->tok_block};
+    r.r1 = r.r0 + cut->chain[i].per * ch->unit;
+    if (r.r1 > ch->rows) r.r1 = ch->rows;
+    r.t1 = r.t0 + cut->tok_block < cut->n_rows ? r.t0 + cut->tok_block : cut->n_rows;
     if (r.t1 <= r.t0) return;
     for (int32_t j = 0; j < ch->n; j++) {
         const wk_step *s = &p->step[p->order[ch->first + j]];
         exec_of[s->op](c, s, r);
-    }
-}
-
-/* Asks for the first weights of this thread in the next stage, so that memory is at work while threads wait for each
- * other and norms are computed. Only for one token, where memory is what is waited for. */
-static void warm_stage(const wk_ctx *c, int32_t stage) {
-    wk_exec *x = c->x;
-    if (stage >= x->plan->n_stage || x->b->n_tok > 1) return;
-    const wk_stage *st = &x->plan->stage[stage];
-    const wk_cut *cut = &x->cut[stage];
-    if (!st->chain_n || !cut->n_ticket) return;
-    wk_range r;
-    const wk_chain *ch =
-        piece_of(x->plan, st, cut, wk_tickets_first(cut->n_ticket, x->dev->n_thread, c->rank), &r);
-    for (int32_t i = 0; i < ch->n; i++) {
-        const wk_step *s = &x->plan->step[x->plan->order[ch->first + i]];
-        if (s->op != WK_OP_matmul) continue;
-        const wk_packed *w = &x->w[s->w[0]];
-        const uint8_t *p = w->p + (size_t)(r.r0 / WK_PANEL) * w->panel_bytes;
-        for (size_t at = 0; at < WARM && at < w->panel_bytes; at += 64) WK_PREFETCH(p + at);
     }
 }
 
@@ -253,7 +223,6 @@ static void run_stage(wk_ctx *c, int32_t stage) {
             run_ticket(c, st, cut, ticket);
     }
     if (c->rank == 0) deal_stage(x, stage + 1);
-    warm_stage(c, stage + 1);
     barrier(c);
 }
 
