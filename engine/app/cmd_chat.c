@@ -89,7 +89,8 @@ wick_status wk_dialog_ask(wk_dialog *d, wk_str text, wick_error *err) {
     if (rc) {
         wk_talk_cut(&d->talk, before);
         said.code = rc;
-        (void)wk_report(&said);
+        const int code = wk_report(&said);
+        if (isatty(STDIN_FILENO) != 1) d->code = code; /* a script learns of it at the end */
         if (rc == WICK_E_CONTEXT) say_full(d, d->n_used);
         return WICK_OK;
     }

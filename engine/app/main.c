@@ -1,7 +1,9 @@
 /* main.c: which command, which help, which exit code. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/app/cmd.h"
 #include "engine/app/emit.h"
@@ -56,6 +58,12 @@ static int completion(int argc, char **argv) {
     return wk_report(&err);
 }
 
+/* No file of ours may get the number of a standard stream that was closed: its use must fail, as it would have. */
+static void fill_streams(void) {
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0) return;
+}
+
 /* A command line that is wrong: the sentence, and the object for who asked for JSON. */
 static int refuse(wk_args *a, int argc, char **argv, wick_error *err) {
     wk_emit e;
@@ -93,6 +101,8 @@ static int command(unsigned cmd, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    fill_streams();
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of write too */
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of write, reported like any other */
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         wk_args_usage();

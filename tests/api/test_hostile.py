@@ -22,7 +22,7 @@ WORD = sys.argv[2] if len(sys.argv) > 2 else ""
 SANITIZED = bool(os.environ.get("WICK_SANITIZED"))
 TINY = "tests/golden/tiny/llama.gguf"
 LIMIT = 30 if SANITIZED else 10  # seconds until a process counts as hanging
-lock, passed, failed, slowest, biggest, known = threading.Lock(), 0, 0, {}, {}, {}
+lock, passed, failed, slowest, biggest = threading.Lock(), 0, 0, {}, {}
 
 
 class Result:
@@ -70,12 +70,6 @@ def check(name, ok, detail=""):
             failed += 1
             print(f"FAILED {name}: {detail}", flush=True)
     return ok
-
-
-def still(what):
-    """A fault that is known and not ours to mend: counted, said, not failed."""
-    with lock:
-        known[what] = known.get(what, 0) + 1
 
 
 def note(kind, name, r):
@@ -161,9 +155,7 @@ def refuse(case, path):
         code = STAGES[stage].get(command, 0)
         r = run(args, stdin)
         bad = faults(r, 2.0 if template else 0.2, 64 if command == "show" and not template else 300)
-        if code == 1 and command == "chat" and r.rc == 0 and b"\nwick: " in b"\n" + r.err:
-            still("chat ends with 0 after it refused a message from a pipe (cmd_chat.c)")
-        elif code is None and r.rc not in (0, 6) or code is not None and r.rc != code and not r.hung:
+        if code is None and r.rc not in (0, 6) or code is not None and r.rc != code and not r.hung:
             bad.append(f"exit {r.rc}, wanted {code}")
         if (code or r.rc) and not bad:
             bad += sentence(r, names_in(case, path))
@@ -276,10 +268,7 @@ def world(tmp, bpe):
     must("stdin closed", run(base, close_stdin=True), 0, out=same)
     must("stdin closed, no prompt", run(base[:-1], close_stdin=True), (1, 2), [])
     r = run(["chat", "-m", bpe], close_stdin=True)
-    if r.hung:
-        still("chat without stdin waits for ever: another file gets its number (main.c)")
-    else:
-        must("chat with stdin closed", r, (0, 1), [])
+    must("chat with stdin closed", r, (0, 1), [])
     must("tokenize with stdin closed", run(["tokenize", "-m", bpe], close_stdin=True), (1, 2), [])
     if SANITIZED:
         return
@@ -287,10 +276,7 @@ def world(tmp, bpe):
         r = run(base, before=limit(resource.RLIMIT_NOFILE, n))
         must(f"{n} descriptors", r, (0, 1), [])
     r = run(["show", bpe, "--tensors"], before=limit(resource.RLIMIT_FSIZE, 1024))
-    if r.rc == -signal.SIGXFSZ:
-        still("a limit on the size of files kills: SIGXFSZ is not ignored (main.c)")
-    else:
-        check("files of 1 KiB", r.rc == 1 and r.err.startswith(b"wick: ") and len(r.out) <= 1024, f"exit {r.rc} {r.err!r}")
+    check("files of 1 KiB", r.rc == 1 and r.err.startswith(b"wick: ") and len(r.out) <= 1024, f"exit {r.rc} {r.err!r}")
     must("show, stack of 256 KiB", run(["show", bpe], before=limit(resource.RLIMIT_STACK, 256 << 10)), 0)
     must("run, stack of 256 KiB", run(base, before=limit(resource.RLIMIT_STACK, 256 << 10)), 0, out=same)
     must("chat, stack of 256 KiB",
@@ -308,7 +294,11 @@ def threads(base, same):
             resource.setrlimit(resource.RLIMIT_NPROC, (n, n))
             os.setgid(65534)
             os.setuid(65533)
-        r = run(base + ["--threads", "2"], before=before, env={"HOME": "/nowhere"})
+        try:
+            r = run(base + ["--threads", "2"], before=before, env={"HOME": "/nowhere"})
+        except PermissionError:
+            print("skipped: a limit on threads: the program lies where another user cannot reach it")
+            return
         must(f"{n} threads allowed", r, (0, 1), [])
         if r.rc == 0:
             check(f"{n} threads allowed: the same answer", same(r.out), repr(r.out))
@@ -378,8 +368,6 @@ def main():
             pipes(bpe)
     for kind in sorted(slowest):
         print(f"{kind:18} slowest {slowest[kind][0]:.3f} s ({slowest[kind][1]}), biggest {biggest[kind][0]:.0f} MiB ({biggest[kind][1]})")
-    for what in sorted(known):
-        print(f"open: {what}: {known[what]} times")
     print(f"{n_bad} bad files, {n_good} good files, {passed} passed, {failed} failed, {time.monotonic() - t:.0f} s")
     sys.exit(1 if failed else 0)
 
