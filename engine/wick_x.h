@@ -31,6 +31,48 @@ WICK_API wick_status wick_x_machine(int *n_core, int *n_affinity, double *quota,
 WICK_API wick_status wick_x_memory(uint64_t *available, uint64_t *cgroup_limit);
 /* Read bandwidth of this machine: best of some passes over bytes of memory. Takes a fraction of a second. */
 WICK_API wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wick_error *err);
+/* What one token costs: bytes of packed weights that a decode step reads (the vocabulary projection among them), bytes of
+ * KV that it reads for each position before it, multiply-adds of the layers, and of one row of logits. */
+typedef struct wick_x_cost {
+    double weight_bytes, kv_bytes_per_pos, layer_macs, head_macs;
+    double attn_macs_per_pos; /* f32 multiply-adds of one token for each position that it sees */
+} wick_x_cost;
+WICK_API wick_status wick_x_cost_of(const wick_engine *e, wick_x_cost *out);
+
+/* Forward passes alone, without tokenizer and sampler: n_seq sequences bring n_tok tokens each behind depth positions, in
+ * steps of at most n_batch tokens, and want one row of logits each. Keys and values of the depth are zero: time does
+ * not depend on them. Token ids are a fixed pseudo-random sequence. */
+typedef struct wick_x_pass {
+    size_t size;
+    int32_t n_seq, n_tok, depth;
+    int32_t warmup, reps;
+} wick_x_pass;
+/* seconds [reps]. hash: of the last logits, may be NULL. Runs between requests on the engine's thread; E_FIT: the cache
+ * holds fewer positions (found, wanted). */
+WICK_API wick_status wick_x_pass_run(wick_engine *e, const wick_x_pass *o, double *seconds, uint64_t *hash,
+                                     wick_error *err);
+/* Time by kind of work. on starts at zero or stops; read calls on_row once per kind: seconds summed over all
+ * threads since then, calls 0 where not counted; "wall" and "pass" (calls) come first. */
+WICK_API wick_status wick_x_trace(wick_engine *e, int on, wick_error *err);
+WICK_API wick_status wick_x_trace_read(wick_engine *e,
+                                       void (*on_row)(void *ud, const char *name, double seconds, uint64_t calls),
+                                       void *ud, wick_error *err);
+
+/* Multiply-adds a second that `threads` threads reach with 16 and more independent chains of the instruction that a
+ * level's products use. kind: "i8" or "f32". level NULL: the best. Takes about a tenth of a second. */
+WICK_API wick_status wick_x_peak(const char *level, const char *kind, int threads, double *macs_per_s, wick_error *err);
+/* One matrix product: n_tok tokens x [n_row, k] of a format, random weights, through packing, quantisation, tickets and
+ * barriers as in a model. */
+typedef struct wick_x_kernel {
+    size_t size;
+    const char *level, *format; /* NULL: the best; a name of formats.def */
+    int32_t n_row, k, n_tok, threads, reps;
+} wick_x_kernel;
+/* seconds [reps]; *bytes: of packed weights; *pack_s: time to pack them. Each may be NULL but seconds. E_UNSUPPORTED:
+ * the format does not divide k. */
+WICK_API wick_status wick_x_kernel_run(const wick_x_kernel *o, double *seconds, uint64_t *bytes, double *pack_s,
+                                       wick_error *err);
+
 /* Every kernel of a CPU level against plain C, bit for bit. wrong: names of those that differ, "" if none. */
 WICK_API wick_status wick_x_selftest(const char *level, uint64_t *n_compared, char *wrong, size_t cap, wick_error *err);
 

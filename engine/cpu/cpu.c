@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/ck.h"
+#include "engine/base/os.h"
 #include "engine/cpu/exec.h"
 #include "simd/dmath.h"
 #include "simd/level.h"
@@ -14,7 +15,7 @@ static wk_exec_fn *const exec_of[WK_OP_COUNT] = {
 #undef WK_OP
 };
 
-/* Attention is driven by its tasks (wk_attn_run); the table entry keeps the list complete. */
+/* Attention: t0 .. t1-1 are tasks of its list. */
 void wk_exec_attn(const wk_ctx *c, const wk_step *s, wk_range r) {
     const wk_attn_list *l = wk_attn_list_of(c->x, s->window);
     for (int32_t i = r.t0; i < r.t1; i++) wk_attn_run(c, s, l, i);
@@ -144,6 +145,18 @@ static void deal_stage(wk_exec *x, int32_t stage) {
 
 /* ---- one pass ----------------------------------------------------------------------------------- */
 
+static void exec_step(const wk_ctx *c, const wk_step *s, wk_range r) {
+    if (!c->x->is_traced) {
+        exec_of[s->op](c, s, r);
+        return;
+    }
+    wk_clock *clock = &c->x->scratch[c->rank].clock;
+    const bool head = s->op == WK_OP_matmul && s->dst == c->x->plan->logits;
+    const uint64_t t0 = wk_os_now_ns();
+    exec_of[s->op](c, s, r);
+    *(head ? &clock->head_ns : &clock->op_ns[s->op]) += wk_os_now_ns() - t0;
+}
+
 static void run_row_step(const wk_ctx *c, const wk_step *s) {
     const wk_plan *p = c->x->plan;
     const bool tok = s->dst < 0 || p->val[s->dst].rows == WK_ROWS_TOK;
@@ -154,12 +167,14 @@ static void run_row_step(const wk_ctx *c, const wk_step *s) {
         r.t0 = (int32_t)((int64_t)n * c->rank / c->x->dev->n_thread);
         r.t1 = (int32_t)((int64_t)n * (c->rank + 1) / c->x->dev->n_thread);
     }
-    if (r.t1 > r.t0) exec_of[s->op](c, s, r);
+    if (r.t1 > r.t0) exec_step(c, s, r);
 }
 
 static void barrier(const wk_ctx *c) {
     if (c->rank == 0) c->x->n_barrier++;
+    const uint64_t t0 = c->x->is_traced ? wk_os_now_ns() : 0;
     wk_team_barrier(c->x->dev->team, c->rank);
+    if (t0) c->x->scratch[c->rank].clock.wait_ns += wk_os_now_ns() - t0;
 }
 
 /* Row work: by every thread for itself when rows are few; else rows are dealt out. */
@@ -200,8 +215,7 @@ static void run_ticket(const wk_ctx *c, const wk_stage *st, const wk_cut *cut, u
     r.t1 = r.t0 + cut->tok_block < cut->n_rows ? r.t0 + cut->tok_block : cut->n_rows;
     if (r.t1 <= r.t0) return;
     for (int32_t j = 0; j < ch->n; j++) {
-        const wk_step *s = &p->step[p->order[ch->first + j]];
-        exec_of[s->op](c, s, r);
+        exec_step(c, &p->step[p->order[ch->first + j]], r);
     }
 }
 
@@ -215,9 +229,8 @@ static void run_stage(wk_ctx *c, int32_t stage) {
     uint32_t ticket;
     if (st->attn >= 0) {
         const wk_step *s = &x->plan->step[st->attn];
-        const wk_attn_list *l = wk_attn_list_of(x, s->window);
         while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket))
-            wk_attn_run(c, s, l, (int32_t)ticket);
+            exec_step(c, s, (wk_range){.t0 = (int32_t)ticket, .t1 = (int32_t)ticket + 1});
     } else if (st->chain_n) {
         while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket))
             run_ticket(c, st, cut, ticket);
@@ -279,7 +292,10 @@ static int cpu_run(wk_exec *x, const wk_batch *b, wk_err *err) {
     WK_TRY(wk_attn_plan(x));
     cut_stages(x);
     deal_stage(x, 0);
+    const uint64_t t0 = x->is_traced ? wk_os_now_ns() : 0;
     wk_team_run(x->dev->team, run_rank, x);
+    if (x->is_traced) x->trace_wall += wk_os_now_ns() - t0;
+    x->trace_pass++;
     x->b = NULL;
     return WICK_OK;
 }
@@ -288,6 +304,29 @@ static int cpu_wait(wk_exec *x, wk_err *err) {
     (void)x; /* run returns when the pass is done */
     (void)err;
     return WICK_OK;
+}
+
+/* ---- trace -------------------------------------------------------------------------------------- */
+
+static void cpu_trace_start(wk_exec *x) {
+    for (int i = 0; i < x->dev->n_thread; i++) x->scratch[i].clock = (wk_clock){0};
+    x->trace_pass = x->trace_wall = 0;
+    x->trace_barrier = x->n_barrier;
+    x->is_traced = true;
+}
+
+static void cpu_trace_stop(wk_exec *x) { x->is_traced = false; }
+
+static void cpu_trace_read(const wk_exec *x, wk_trace *out) {
+    *out = (wk_trace){.n_pass = x->trace_pass,
+                      .n_barrier = x->n_barrier - x->trace_barrier,
+                      .wall_ns = x->trace_wall};
+    for (int i = 0; i < x->dev->n_thread; i++) {
+        const wk_clock *c = &x->scratch[i].clock;
+        for (int op = 0; op < WK_OP_COUNT; op++) out->op_ns[op] += c->op_ns[op];
+        out->head_ns += c->head_ns;
+        out->wait_ns += c->wait_ns;
+    }
 }
 
 /* ---- prepare ------------------------------------------------------------------------------------ */
@@ -533,7 +572,10 @@ const wk_backend_ops *wk_cpu_backend(void) {
                                        .run = cpu_run,
                                        .wait = cpu_wait,
                                        .unprepare = cpu_unprepare,
-                                       .bytes = cpu_bytes};
+                                       .bytes = cpu_bytes,
+                                       .trace_start = cpu_trace_start,
+                                       .trace_stop = cpu_trace_stop,
+                                       .trace_read = cpu_trace_read};
     return &ops;
 }
 

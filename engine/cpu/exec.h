@@ -45,6 +45,11 @@ typedef struct wk_attn_list { /* one per distinct window */
     wk_attn_task *task;
 } wk_attn_list;
 
+/* Time of one thread by kind of work, written by it alone (backend.h, wk_trace). */
+typedef struct wk_clock {
+    uint64_t op_ns[WK_OP_COUNT], head_ns, wait_ns;
+} wk_clock;
+
 /* Memory that belongs to one thread. */
 typedef struct wk_scratch {
     uint8_t *priv;    /* plan->priv_bytes: row work done redundantly */
@@ -54,6 +59,7 @@ typedef struct wk_scratch {
     wk_partial acc, page;
     uint8_t *lo, *hi;
     void *cast;       /* [hd] in the cache type */
+    wk_clock clock;
     uint8_t *base;    /* what is freed */
 } wk_scratch;
 
@@ -77,6 +83,8 @@ struct wk_exec {
     int32_t cut_tok, cut_out;            /* what they were made for */
     const wk_batch *b;
     uint64_t n_barrier; /* written by rank 0 */
+    bool is_traced;
+    uint64_t trace_pass, trace_barrier, trace_wall; /* passes and their ns; n_barrier when tracing began */
 };
 
 /* Where a call stands: thread, stage, and whether row work is done by every thread for itself. */

@@ -45,6 +45,14 @@ typedef struct wk_batch {
     uint8_t *bad_tok;       /* [n_tok] set to 1 where a value did not fit the cache type (E_NUMERIC); zeroed by the caller */
 } wk_batch;
 
+/* Time by kind of work since tracing began; *_ns are sums over the threads of a pass but wall_ns. */
+typedef struct wk_trace {
+    uint64_t n_pass, n_barrier, wall_ns;
+    uint64_t op_ns[WK_OP_COUNT];
+    uint64_t head_ns; /* the matmul that writes the logits; not in op_ns */
+    uint64_t wait_ns; /* in barriers */
+} wk_trace;
+
 typedef struct wk_backend_ops {
     uint32_t abi, size; /* WK_BACKEND_ABI, sizeof; both checked by the loader */
     const char *name;
@@ -59,6 +67,10 @@ typedef struct wk_backend_ops {
     int (*wait)(wk_exec *x, wk_err *err);
     void (*unprepare)(wk_exec *x);
     size_t (*bytes)(const wk_plan *p, uint32_t n_page, int n_thread); /* what prepare will take */
+    /* Between passes only. start: from zero; stop: passes are not timed; read: what was measured so far. */
+    void (*trace_start)(wk_exec *x);
+    void (*trace_stop)(wk_exec *x);
+    void (*trace_read)(const wk_exec *x, wk_trace *out);
 } wk_backend_ops;
 
 #endif
