@@ -19,11 +19,6 @@
 #include "simd/format.h"
 #include "simd/level.h"
 
-struct wick_engine {
-    wk_engine *e;
-    wick_model *model;
-};
-
 /* The public request is the engine's; the handle keeps what only the caller needs. */
 struct wick_request {
     wk_request *r;
@@ -34,8 +29,9 @@ enum { MAX_BIAS = 1024 };
 /* Levels that wick_setup left in; the one process-wide setting beside log sink and allocator. */
 static _Atomic uint32_t setup_cpu_mask = UINT32_MAX;
 
-/* Copies a caller's options over the defaults: fields beyond the caller's size keep their default. */
-static bool take_options(void *dst, size_t dst_size, const void *src) {
+uint32_t wk_setup_cpu_mask(void) { return atomic_load(&setup_cpu_mask); }
+
+bool wk_options_take(void *dst, size_t dst_size, const void *src) {
     if (!src) return true;
     size_t size;
     memcpy(&size, src, sizeof(size));
@@ -57,7 +53,7 @@ static bool give_result(void *dst, const void *src, size_t src_size) {
     memcpy((char *)dst + sizeof(size_t), (const char *)src + sizeof(size_t), n - sizeof(size_t));
     return true;
 }
-static wick_status bad_size(const char *what, wick_error *err) {
+wick_status wk_options_bad_size(const char *what, wick_error *err) {
     return wk_fail(err, WICK_E_ABI, "%s: its size field is not set; use the INIT macro", what);
 }
 static wick_status missing(const char *what, wick_error *err) {
@@ -82,7 +78,7 @@ const char *wick_strerror(wick_status s) {
 
 wick_status wick_setup(const wick_setup_options *opt, wick_error *err) {
     wick_setup_options o = WICK_SETUP_OPTIONS_INIT;
-    if (!take_options(&o, sizeof(o), opt)) return bad_size("setup options", err);
+    if (!wk_options_take(&o, sizeof(o), opt)) return wk_options_bad_size("setup options", err);
     if (!o.alloc != !o.dealloc)
         return wk_fail(err, WICK_E_ARG, "setup: alloc and dealloc are given both or not at all");
     uint32_t mask = UINT32_MAX;
@@ -118,7 +114,7 @@ wick_status wick_model_open(const char *path, const wick_model_options *opt, wic
     wick_model_options o = WICK_MODEL_OPTIONS_INIT;
     if (!path || !out) return wk_fail(err, WICK_E_ARG, "model_open: path and out must be given");
     *out = NULL;
-    if (!take_options(&o, sizeof(o), opt)) return bad_size("model options", err);
+    if (!wk_options_take(&o, sizeof(o), opt)) return wk_options_bad_size("model options", err);
     int rc = WICK_OK;
     wick_model *m = wk_new(wick_model);
     if (!m) return wk_fail(err, WICK_E_NOMEM, "no memory for the index of %s", path);
@@ -289,7 +285,7 @@ static wick_status kv_type_of(int32_t v, int32_t *out, wick_error *err) {
     case WICK_KV_F16: *out = WK_KV_F16; return WICK_OK;
     case WICK_KV_F32: *out = WK_KV_F32; return WICK_OK;
     case WICK_KV_BF16: *out = WK_KV_BF16; return WICK_OK;
-    case WICK_KV_Q8_0: return missing("the q8_0 KV cache", err);
+    case WICK_KV_Q8_0: *out = WK_KV_Q8_0; return WICK_OK;
     default: return wk_fail(err, WICK_E_ARG, "kv_type %d is unknown", (int)v);
     }
 }
@@ -315,7 +311,7 @@ static wick_status config_of(wk_engine_config *c, const wick_engine_options *o, 
                             .n_batch = o->n_batch ? o->n_batch : 512,
                             .prefix_cache = !o->no_prefix_cache,
                             .fit_check = !o->no_fit_check,
-                            .cpu_mask = atomic_load(&setup_cpu_mask)};
+                            .cpu_mask = wk_setup_cpu_mask()};
     return kv_type_of(o->kv_type, &c->kv_type, err);
 }
 
@@ -326,7 +322,7 @@ wick_status wick_fit(const char *path, const wick_engine_options *opt, wick_fit_
     wk_store *s = NULL;
     wk_fit f;
     if (!path || !out) return wk_fail(err, WICK_E_ARG, "fit: path and out must be given");
-    if (!take_options(&o, sizeof(o), opt)) return bad_size("engine options", err);
+    if (!wk_options_take(&o, sizeof(o), opt)) return wk_options_bad_size("engine options", err);
     WK_TRY(config_of(&c, &o, err));
     WK_TRY(wk_store_open(&s, path, err));
     const int rc = wk_fit_plan(&f, NULL, s, &c, err);
@@ -340,7 +336,7 @@ wick_status wick_fit(const char *path, const wick_engine_options *opt, wick_fit_
                                .n_ctx = f.n_ctx,
                                .threads = f.n_thread,
                                .fits = f.fits};
-    return give_result(out, &r, sizeof(r)) ? WICK_OK : bad_size("fit result", err);
+    return give_result(out, &r, sizeof(r)) ? WICK_OK : wk_options_bad_size("fit result", err);
 }
 
 /* What cannot be read or is wrong is left to the opening that follows. */
@@ -351,7 +347,7 @@ wick_status wick_x_fit_check(const char *path, const wick_engine_options *opt, w
     wk_map_file file;
     wk_machine m;
     wk_fit f;
-    if (!path || !take_options(&o, sizeof(o), opt) || o.no_fit_check || config_of(&c, &o, NULL))
+    if (!path || !wk_options_take(&o, sizeof(o), opt) || o.no_fit_check || config_of(&c, &o, NULL))
         return WICK_OK;
     if (wk_os_map(&file, path, NULL)) return WICK_OK;
     const size_t n = file.n;
@@ -369,7 +365,7 @@ wick_status wick_engine_open(wick_model *m, const wick_engine_options *opt, wick
     wk_engine_config c;
     if (!m || !out) return wk_fail(err, WICK_E_ARG, "engine_open: model and out must be given");
     *out = NULL;
-    if (!take_options(&o, sizeof(o), opt)) return bad_size("engine options", err);
+    if (!wk_options_take(&o, sizeof(o), opt)) return wk_options_bad_size("engine options", err);
     WK_TRY(config_of(&c, &o, err));
     progress_of p = {o.progress, o.progress_ud};
     c.progress = on_pack;
@@ -622,7 +618,7 @@ wick_status wick_submit(wick_engine *e, const wick_request_options *opt, wick_re
     if (!e || !opt || !out)
         return wk_fail(err, WICK_E_ARG, "submit: engine, options and out must be given");
     *out = NULL;
-    if (!take_options(&o, sizeof(o), opt)) return bad_size("request options", err);
+    if (!wk_options_take(&o, sizeof(o), opt)) return wk_options_bad_size("request options", err);
     WK_TRY(check_request(&o, err));
     WK_TRY(check_lists(&o, wk_engine_n_vocab(e->e), err));
     wick_request *r = wk_new(wick_request);
@@ -703,7 +699,7 @@ wick_status wick_generate(wick_engine *e, const wick_request_options *o,
                           wick_error *err) {
     wick_request *r = NULL;
     wick_event ev = WICK_EVENT_INIT;
-    if (out && !has_size(out)) return bad_size("result", err);
+    if (out && !has_size(out)) return wk_options_bad_size("result", err);
     WK_TRY(wick_submit(e, o, &r, err));
     int rc = WICK_OK;
     while (!rc && (rc = wick_next(r, -1, &ev)) == WICK_OK) {

@@ -53,7 +53,7 @@ typedef struct wick_setup_options {
     void *(*alloc)(void *ud, size_t bytes); /* both or neither; zeroing is not expected */
     void (*dealloc)(void *ud, void *p);
     void *alloc_ud;
-    const char *cpu_level; /* highest CPU level to use: "ref" "avx2" "avx512" "avx512vnni" "neon" "dotprod"; NULL: all */
+    const char *cpu_level; /* highest CPU level to use: "ref" "avx2" "avx512" "avx512vnni" "neon" "dotprod" "i8mm"; NULL: all */
 } wick_setup_options;
 #define WICK_SETUP_OPTIONS_INIT {sizeof(wick_setup_options), 0, 0, WICK_LOG_WARN, 0, 0, 0, 0}
 
@@ -71,7 +71,7 @@ typedef struct wick_engine_options {
     size_t size;
     int32_t n_ctx;     /* tokens of one sequence; 0: the smaller of the model's length, 8192 and what fits */
     int32_t kv_tokens; /* positions of the KV pool for all sequences; 0: n_ctx */
-    int32_t kv_type;   /* WICK_KV_...; 0: f16 */
+    int32_t kv_type;   /* WICK_KV_...; 0: f16. q8_0: a model whose head_dim 32 does not divide is E_UNSUPPORTED */
     int32_t max_seqs;  /* sequences in a batch; 0: 8 */
     int32_t max_queue; /* requests that may wait; 0: 64 */
     int32_t threads;   /* 0: min(physical cores, affinity, cgroup quota) */

@@ -1,10 +1,13 @@
-/* wick_model.h: the record behind wick_model, shared by wick.c and wick_x.c only. */
+/* wick_model.h: the records behind the handles and the reading of options; shared by wick.c and wick_x.c only. */
 #ifndef WICK_MODEL_H
 #define WICK_MODEL_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 #include "engine/file/store.h"
+#include "engine/run/engine.h"
 #include "engine/text/chat.h"
 #include "engine/text/tok.h"
 #include "engine/wick.h"
@@ -15,5 +18,17 @@ struct wick_model {
     wk_tok *tok;
     wk_chat *chat;
 };
+
+struct wick_engine {
+    wk_engine *e;
+    wick_model *model;
+};
+
+/* Copies a caller's options over the defaults: fields beyond the caller's size keep their default. false: the size is
+ * not set. src NULL: the defaults. */
+bool wk_options_take(void *dst, size_t dst_size, const void *src);
+wick_status wk_options_bad_size(const char *what, wick_error *err);
+/* Levels that wick_setup left in, as a mask of level.h. */
+uint32_t wk_setup_cpu_mask(void);
 
 #endif

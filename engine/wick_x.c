@@ -8,11 +8,14 @@
 #include "engine/base/os.h"
 #include "engine/file/store.h"
 #include "engine/graph/plan.h"
+#include "engine/run/bench.h"
 #include "engine/run/engine.h"
+#include "engine/run/kbench.h"
 #include "engine/run/probe.h"
 #include "engine/text/tok.h"
 #include "engine/wick_model.h"
 #include "simd/format.h"
+#include "simd/kernels.h"
 #include "simd/level.h"
 
 wick_status wick_x_steps(const char *path, char *text, size_t cap, size_t *len, wick_error *err) {
@@ -106,6 +109,123 @@ wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wic
         return wk_fail(err, WICK_E_ARG, "bandwidth: %d threads over %zu bytes cannot be measured",
                        threads, bytes);
     return wk_probe_read(bytes_per_s, threads, m.n_affinity, bytes, 8, err);
+}
+
+/* ---- bench --------------------------------------------------------------------------------------- */
+
+wick_status wick_x_cost_of(const wick_engine *e, wick_x_cost *out) {
+    wk_cost c;
+    if (!e || !out) return WICK_E_ARG;
+    wk_cost_of(&c, wk_engine_plan(e->e));
+    *out = (wick_x_cost){.weight_bytes = c.weight_bytes,
+                         .kv_bytes_per_pos = c.kv_bytes_per_pos,
+                         .layer_macs = c.layer_macs,
+                         .head_macs = c.head_macs,
+                         .attn_macs_per_pos = c.attn_macs_per_pos};
+    return WICK_OK;
+}
+
+wick_status wick_x_pass_run(wick_engine *e, const wick_x_pass *opt, double *seconds, uint64_t *hash,
+                            wick_error *err) {
+    wick_x_pass o = {.size = sizeof(o), .n_seq = 1, .n_tok = 1, .reps = 1};
+    wk_hash h = {0, 0};
+    if (!e || !opt || !seconds)
+        return wk_fail(err, WICK_E_ARG, "pass: engine, options and seconds must be given");
+    if (!wk_options_take(&o, sizeof(o), opt)) return wk_options_bad_size("pass options", err);
+    const wk_pass p = {o.n_seq, o.n_tok, o.depth, o.warmup, o.reps};
+    WK_TRY(wk_pass_run(e->e, &p, seconds, hash ? &h : NULL, err));
+    if (hash) *hash = h.lo;
+    return WICK_OK;
+}
+
+wick_status wick_x_trace(wick_engine *e, int on, wick_error *err) {
+    if (!e) return wk_fail(err, WICK_E_ARG, "trace: an engine must be given");
+    return wk_trace_set(e->e, on != 0, err);
+}
+
+wick_status wick_x_trace_read(wick_engine *e,
+                              void (*on_row)(void *ud, const char *name, double seconds,
+                                             uint64_t calls),
+                              void *ud, wick_error *err) {
+    wk_trace t;
+    if (!e || !on_row) return wk_fail(err, WICK_E_ARG, "trace: engine and on_row must be given");
+    WK_TRY(wk_trace_get(e->e, &t, err));
+    on_row(ud, "wall", (double)t.wall_ns * 1e-9, 0);
+    on_row(ud, "pass", 0, t.n_pass);
+    for (int op = 0; op < WK_OP_COUNT; op++)
+        on_row(ud, wk_op_name(op), (double)t.op_ns[op] * 1e-9, 0);
+    on_row(ud, "head", (double)t.head_ns * 1e-9, 0);
+    on_row(ud, "wait", (double)t.wait_ns * 1e-9, t.n_barrier);
+    return WICK_OK;
+}
+
+/* The cpu bits of a level that runs here; NULL: of the best one that wick_setup left in. */
+static wick_status mask_of_level(const char *what, const char *level, uint32_t *mask,
+                                 wick_error *err) {
+    const uint32_t cpu = wk_cpu_detect();
+    const int i = level ? wk_level_of_name(level) : wk_level_of_cpu(cpu & wk_setup_cpu_mask());
+    if (i < 0)
+        return wk_fail(err, WICK_E_ARG, "%s: unknown CPU level \"%s\"", what,
+                       wk_show(wk_cstr(level)).text);
+    if ((wk_levels[i].mask & ~cpu) != 0)
+        return wk_fail(err, WICK_E_ARG, "%s: this CPU cannot run the level %s", what, level);
+    *mask = wk_levels[i].mask;
+    return WICK_OK;
+}
+
+wick_status wick_x_peak(const char *level, const char *kind, int threads, double *macs_per_s,
+                        wick_error *err) {
+    uint32_t mask = 0;
+    wk_kernels k;
+    wk_machine m;
+    if (!kind || !macs_per_s)
+        return wk_fail(err, WICK_E_ARG, "peak: kind and macs_per_s must be given");
+    const bool is_i8 = strcmp(kind, "i8") == 0;
+    if (!is_i8 && strcmp(kind, "f32") != 0)
+        return wk_fail(err, WICK_E_ARG, "peak: kind is \"%s\", it must be i8 or f32",
+                       wk_show(wk_cstr(kind)).text);
+    if (threads < 1 || threads > 1024)
+        return wk_fail(err, WICK_E_ARG, "peak: threads is %d, it must lie in 1 .. 1024", threads);
+    WK_TRY(mask_of_level("peak", level, &mask, err));
+    wk_os_machine(&m);
+    wk_kernels_init(&k, mask);
+    return wk_probe_peak(macs_per_s, k.peak[is_i8 ? WK_PEAK_I8 : WK_PEAK_F32], threads,
+                         m.n_affinity, err);
+}
+
+static wick_status kernel_options(wk_kbench_options *k, const wick_x_kernel *o, wick_error *err) {
+    if (!o->format) return wk_fail(err, WICK_E_ARG, "kernel: a format must be given");
+    if (o->reps < 1 || o->reps > 1 << 20)
+        return wk_fail(err, WICK_E_ARG, "kernel: reps is %d, it must lie in 1 .. %d", (int)o->reps,
+                       1 << 20);
+    *k = (wk_kbench_options){.fmt = wk_format_of_name(o->format),
+                             .n_row = o->n_row,
+                             .k = o->k,
+                             .n_tok = o->n_tok,
+                             .threads = o->threads};
+    if (k->fmt < 0)
+        return wk_fail(err, WICK_E_ARG, "kernel: unknown format \"%s\"",
+                       wk_show(wk_cstr(o->format)).text);
+    return mask_of_level("kernel", o->level, &k->cpu_mask, err);
+}
+
+wick_status wick_x_kernel_run(const wick_x_kernel *opt, double *seconds, uint64_t *bytes,
+                              double *pack_s, wick_error *err) {
+    wick_x_kernel o = {.size = sizeof(o), .n_tok = 1, .threads = 1, .reps = 1};
+    wk_kbench_options k;
+    wk_kbench *b = NULL;
+    double warmup;
+    if (!opt || !seconds)
+        return wk_fail(err, WICK_E_ARG, "kernel: options and seconds must be given");
+    if (!wk_options_take(&o, sizeof(o), opt)) return wk_options_bad_size("kernel options", err);
+    WK_TRY(kernel_options(&k, &o, err));
+    WK_TRY(wk_kbench_open(&b, &k, err));
+    if (bytes) *bytes = wk_bench_packed(k.fmt, k.n_row, k.k);
+    if (pack_s) *pack_s = (double)b->pack_ns * 1e-9;
+    int rc = wk_kbench_pass(b, &warmup, err);
+    for (int32_t i = 0; i < o.reps && !rc; i++) rc = wk_kbench_pass(b, &seconds[i], err);
+    wk_kbench_close(b);
+    return rc;
 }
 
 wick_status wick_x_selftest(const char *level, uint64_t *n_compared, char *wrong, size_t cap,

@@ -32,7 +32,8 @@ WICK_API wick_status wick_x_memory(uint64_t *available, uint64_t *cgroup_limit);
 /* Read bandwidth of this machine: best of some passes over bytes of memory. Takes a fraction of a second. */
 WICK_API wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wick_error *err);
 /* What one token costs: bytes of packed weights that a decode step reads (the vocabulary projection among them), bytes of
- * KV that it reads for each position before it, multiply-adds of the layers, and of one row of logits. */
+ * KV that it reads for each position before it, multiply-adds of the layers, and of one row of logits. Sliding windows
+ * are not looked at: beyond a window the two figures by position are upper bounds. */
 typedef struct wick_x_cost {
     double weight_bytes, kv_bytes_per_pos, layer_macs, head_macs;
     double attn_macs_per_pos; /* f32 multiply-adds of one token for each position that it sees */
@@ -47,19 +48,23 @@ typedef struct wick_x_pass {
     int32_t n_seq, n_tok, depth;
     int32_t warmup, reps;
 } wick_x_pass;
-/* seconds [reps]. hash: of the last logits, may be NULL. Runs between requests on the engine's thread; E_FIT: the cache
- * holds fewer positions (found, wanted). */
+/* seconds [reps]. hash: of the last logits, the first half of what a request with WICK_REQ_HASH gives for the same
+ * tokens; may be NULL. Runs between requests on the engine's thread; their answers stay the same. Errors: E_ARG (a
+ * number out of range, named; or called from an engine's callback), E_FIT: the cache holds fewer positions (found,
+ * wanted), E_NUMERIC, E_CANCELED (the engine was closed meanwhile). */
 WICK_API wick_status wick_x_pass_run(wick_engine *e, const wick_x_pass *o, double *seconds, uint64_t *hash,
                                      wick_error *err);
-/* Time by kind of work. on starts at zero or stops; read calls on_row once per kind: seconds summed over all
- * threads since then, calls 0 where not counted; "wall" and "pass" (calls) come first. */
+/* Time by kind of work. on starts at zero or stops; a pass_run that comes first after it adds its timed passes alone,
+ * later ones their warmup too, requests all they do. read calls on_row once per kind: seconds summed over all threads
+ * since then, calls 0 where not counted; "wall" and "pass" (calls) come first. */
 WICK_API wick_status wick_x_trace(wick_engine *e, int on, wick_error *err);
 WICK_API wick_status wick_x_trace_read(wick_engine *e,
                                        void (*on_row)(void *ud, const char *name, double seconds, uint64_t calls),
                                        void *ud, wick_error *err);
 
-/* Multiply-adds a second that `threads` threads reach with 16 and more independent chains of the instruction that a
- * level's products use. kind: "i8" or "f32". level NULL: the best. Takes about a tenth of a second. */
+/* Multiply-adds a second that `threads` threads reach with independent chains of the instruction that a level's
+ * products use, as many as its registers hold: 24, on avx2 14. kind: "i8" or "f32". level NULL: the best that
+ * wick_setup left in. Best of passes of some milliseconds, about a tenth of a second in all. */
 WICK_API wick_status wick_x_peak(const char *level, const char *kind, int threads, double *macs_per_s, wick_error *err);
 /* One matrix product: n_tok tokens x [n_row, k] of a format, random weights, through packing, quantisation, tickets and
  * barriers as in a model. */

@@ -3,6 +3,7 @@
 #include "simd/format.h"
 
 #include "simd/quant/quant.h"
+#include "simd/transpose.h"
 
 enum {
     LANE_BYTES = 512, /* file bytes that decode_lane gathers at a time */
@@ -22,9 +23,26 @@ static wk_field field_of(const wk_field *f, size_t n) {
 /* Position of a field inside a packed block: fields follow each other, 16 rows each. */
 static size_t field_bytes(const wk_field *f) { return (size_t)f->unit * f->count * WK_PANEL; }
 
-static uint32_t turn_in(uint32_t v, int turn) {
-    if (turn == WK_TURN_SIGN) return v ^ 0x80808080u;
-    return turn == WK_TURN_QH ? wk_qh_pack(v) : v;
+/* wk_qh_pack of four rows. */
+static wk_4x32 qh_pack(wk_4x32 x) {
+    static const struct {
+        uint32_t mask;
+        uint32_t shift;
+    } swap[4] = {{0x0000cccc, 14}, {0x00aa00aa, 7}, {0x0c0c0c0c, 2}, {0x22222222, 1}};
+    for (int i = 0; i < 4; i++) {
+        const wk_4x32 t = ((x >> swap[i].shift) ^ x) & swap[i].mask;
+        x ^= t ^ (t << swap[i].shift);
+    }
+    return x;
+}
+
+/* A line of dwords on its way into the panel. */
+static wk_line turn_in(wk_line l, int turn) {
+    for (int q = 0; q < 4; q++) {
+        if (turn == WK_TURN_SIGN) l.v[q] ^= 0x80808080u;
+        if (turn == WK_TURN_QH) l.v[q] = qh_pack(l.v[q]);
+    }
+    return l;
 }
 
 static uint32_t turn_out(uint32_t v, int turn) {
@@ -32,20 +50,46 @@ static uint32_t turn_out(uint32_t v, int turn) {
     return turn == WK_TURN_QH ? wk_qh_unpack(v) : v;
 }
 
-/* One field of one block of one row into its lane: dst points at the lane's first unit. */
-static void pack_field(uint8_t *dst, const uint8_t *src, const wk_field *f) {
-    if (f->unit == 1) {
-        for (int i = 0; i < f->count; i++) dst[i * WK_PANEL] = src[i];
-    } else if (f->unit == 2) {
-        for (int i = 0; i < f->count; i++) memcpy(dst + 2 * i * WK_PANEL, src + 2 * i, 2);
-    } else if (f->turn == WK_TURN_NONE) {
-        for (int i = 0; i < f->count; i++) memcpy(dst + 4 * i * WK_PANEL, src + 4 * i, 4);
-    } else {
-        for (int i = 0; i < f->count; i++) {
-            uint32_t v;
-            memcpy(&v, src + 4 * i, 4);
-            v = turn_in(v, f->turn);
-            memcpy(dst + 4 * i * WK_PANEL, &v, 4);
+/* Units of 4 bytes: 16 bytes of each row give 4 lines of the panel. */
+static void pack_dwords(uint8_t *dst, const uint8_t *const row[WK_PANEL], const wk_field *f) {
+    int i = 0;
+    wk_line l[4];
+    for (; i + 4 <= f->count; i += 4) {
+        wk_lines_load(l, row, f->at + 4 * (size_t)i);
+        for (int j = 0; j < 4; j++, dst += 4 * WK_PANEL) {
+            if (f->turn) l[j] = turn_in(l[j], f->turn);
+            wk_line_store(dst, &l[j]);
+        }
+    }
+    for (; i < f->count; i++, dst += 4 * WK_PANEL) {
+        wk_line_load(l, row, f->at + 4 * (size_t)i);
+        l[0] = turn_in(l[0], f->turn);
+        wk_line_store(dst, l);
+    }
+}
+
+/* Units of 1 or 2 bytes: as many as make dwords go as lines, the rest one by one. */
+static void pack_small(uint8_t *dst, const uint8_t *const row[WK_PANEL], const wk_field *f) {
+    const size_t n = (size_t)f->unit * f->count;
+    size_t i = 0;
+    while (i + 4 <= n) {
+        wk_line l[4];
+        const int n_line = i + 16 <= n ? 4 : 1;
+        if (n_line == 4)
+            wk_lines_load(l, row, f->at + i);
+        else
+            wk_line_load(l, row, f->at + i);
+        for (int j = 0; j < n_line; j++, i += 4, dst += 4 * WK_PANEL) {
+            if (f->unit == 1)
+                wk_line_store_bytes(dst, &l[j]);
+            else
+                wk_line_store_halves(dst, &l[j]);
+        }
+    }
+    for (; i < n; i += f->unit) {
+        for (int r = 0; r < WK_PANEL; r++, dst += f->unit) {
+            dst[0] = row[r][f->at + i];
+            if (f->unit == 2) dst[1] = row[r][f->at + i + 1];
         }
     }
 }
@@ -65,22 +109,30 @@ static void unpack_field(uint8_t *dst, const uint8_t *src, const wk_field *f) {
     }
 }
 
+/* One field of one block of all rows at a time: the panel is written once, from its front to its end. */
 static void pack_panel(uint8_t *dst, const uint8_t *rows, size_t row_bytes, int n_row, int k,
                        int fmt) {
     static const uint8_t zero[WK_BLOCK_BYTES_MAX] = {0};
     const wk_layout *l = wk_format_layout(fmt);
     const size_t bytes = wk_formats[fmt].bytes, n_block = (size_t)k / wk_formats[fmt].block;
     const size_t run = run_of(fmt);
+    const uint8_t *row[WK_PANEL];
+    size_t step[WK_PANEL];
+    for (int r = 0; r < WK_PANEL; r++) {
+        row[r] = r < n_row ? rows + (size_t)r * row_bytes : zero;
+        step[r] = r < n_row ? run * bytes : 0;
+    }
     uint8_t *out = dst;
     for (size_t b = 0; b < n_block; b += run) {
         for (int i = 0; i < l->n_field; i++) {
             const wk_field f = field_of(&l->field[i], n_block - b < run ? n_block - b : run);
-            for (int r = 0; r < WK_PANEL; r++) {
-                const uint8_t *block = r < n_row ? rows + (size_t)r * row_bytes + b * bytes : zero;
-                pack_field(out + r * f.unit, block + f.at, &f);
-            }
+            if (f.unit == 4)
+                pack_dwords(out, row, &f);
+            else
+                pack_small(out, row, &f);
             out += field_bytes(&f);
         }
+        for (int r = 0; r < WK_PANEL; r++) row[r] += step[r];
     }
     memset(out, 0, wk_panel_bytes(fmt, (size_t)k) - (size_t)(out - dst));
 }
@@ -133,21 +185,49 @@ static bool any_nonfinite(const uint8_t *p, int n, int value) {
     return bad;
 }
 
-static int find_nonfinite(const uint8_t *row, int k, int fmt) {
+/* First bad block; slow, and only asked when there is one. */
+static int first_nonfinite(const uint8_t *row, size_t n_block, int fmt) {
     const wk_layout *l = wk_format_layout(fmt);
-    const size_t bytes = wk_formats[fmt].bytes, n_block = (size_t)k / wk_formats[fmt].block;
-    size_t run = run_of(fmt);
-    for (size_t b = 0; b < n_block; b += run) {
+    for (size_t b = 0; b < n_block; b++) {
         for (int i = 0; i < l->n_field; i++) {
-            const wk_field f = field_of(&l->field[i], n_block - b < run ? n_block - b : run);
-            if (f.value == WK_UNIT_BITS || !any_nonfinite(row + b * bytes + f.at, f.count, f.value))
-                continue;
-            if (run == 1) return (int)b;
-            run = 1; /* it is in this run: look again, one by one */
-            i--;
+            const wk_field *f = &l->field[i];
+            if (f->value == WK_UNIT_BITS) continue;
+            if (any_nonfinite(row + b * wk_formats[fmt].bytes + f->at, f->count, f->value))
+                return (int)b;
         }
     }
     return -1;
+}
+
+/* The scales of a row's blocks, `bytes` apart. */
+static bool any_f16_nonfinite(const uint8_t *p, size_t n, size_t bytes) {
+    unsigned bad = 0;
+    for (size_t i = 0; i < n; i++, p += bytes) {
+        uint16_t h;
+        memcpy(&h, p, 2);
+        bad |=
+            (h & 0x7c00u) + 0x0400u; /* carries into bit 15 when all bits of the exponent stand */
+    }
+    return bad & 0x8000u;
+}
+
+static int find_nonfinite(const uint8_t *row, int k, int fmt) {
+    const wk_layout *l = wk_format_layout(fmt);
+    const size_t bytes = wk_formats[fmt].bytes, n_block = (size_t)k / wk_formats[fmt].block;
+    bool bad = false;
+    for (int i = 0; i < l->n_field; i++) {
+        const wk_field *f = &l->field[i];
+        const uint8_t *p = row + f->at;
+        if (f->value == WK_UNIT_BITS) continue;
+        if (wk_formats[fmt].block == 1)
+            bad |= any_nonfinite(p, (int)n_block, f->value);
+        else if (f->value == WK_UNIT_F16 && f->count == 1)
+            bad |= any_f16_nonfinite(p, n_block, bytes);
+        else
+            for (size_t b = 0; b < n_block; b++)
+                bad |= any_nonfinite(p + b * bytes, f->count, f->value);
+    }
+    return bad ? first_nonfinite(row, n_block, fmt) : -1;
 }
 
 #define WK_FORMAT(id, gguf, block, bytes, type, kind, act, note)                                   \

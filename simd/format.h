@@ -69,6 +69,9 @@ typedef enum wk_kind {
 } wk_kind;
 typedef enum wk_x { WK_X_F32, WK_X_A32, WK_X_A256, WK_X_COUNT } wk_x;
 
+/* Types of the KV cache; a page is written down in simd/kernels.h. */
+typedef enum wk_kv { WK_KV_F16, WK_KV_F32, WK_KV_BF16, WK_KV_Q8_0, WK_KV_TYPE_COUNT } wk_kv;
+
 #define WK_FORMAT(id, gguf, block, bytes, type, kind, act, note)                                   \
     static_assert(sizeof(type) == (bytes), "block size of " #id);
 #include "simd/formats.def"

@@ -5,7 +5,7 @@
 #include "simd/level.h"
 
 void wk_kernels_init(wk_kernels *k, uint32_t cpu) {
-    wk_kernels_ref(k); /* from here on every pointer is valid */
+    wk_kernels_ref(k); /* from here on every pointer but those of few is valid */
 #if WK_X86_64
     if (!(cpu & WK_CPU_AVX2)) return;
     wk_kernels_avx2(k);
@@ -18,6 +18,8 @@ void wk_kernels_init(wk_kernels *k, uint32_t cpu) {
     wk_kernels_neon(k);
     if (!(cpu & WK_CPU_DOTPROD)) return;
     wk_kernels_dotprod(k);
+    if (!(cpu & WK_CPU_I8MM)) return;
+    wk_kernels_i8mm(k);
 #else
     (void)cpu;
 #endif

@@ -62,10 +62,12 @@ typedef struct wk_panel {
     float *f, *s, *c;
     int16_t *mn, *sc;
 } wk_panel;
+enum { WK_FEW = 4 }; /* tokens that one pass over packed panels can take */
 enum {
-    WK_KC = 512,                        /* longest piece of k that a panel holds */
-    WK_PANEL_CODE = WK_KC * 16,         /* bytes; as f32 (kind F) four times that */
-    WK_PANEL_SUB = WK_KC / 16 * 16      /* elements of s, c, mn, sc */
+    WK_KC = 512,                        /* longest piece of k; pieces begin at multiples of 256 */
+    WK_KC_WHOLE = 640,                  /* but a row of k values up to this may be one piece */
+    WK_PANEL_CODE = WK_KC_WHOLE * 16,   /* bytes; as f32 (kind F) four times that */
+    WK_PANEL_SUB = WK_KC_WHOLE / 16 * 16 /* elements of s, c, mn, sc */
 };
 
 /* Geometry and tile of one kind. tile: dst[t*ld + 16*p + r] (+)= row r of panel w[p] . token t,
@@ -82,32 +84,45 @@ typedef struct wk_gemm {
 
 typedef enum wk_rope { WK_ROPE_HALVES, WK_ROPE_NEIGHBOURS, WK_ROPE_COUNT } wk_rope;
 typedef enum wk_fn { WK_FN_SILU, WK_FN_GELU_TANH, WK_FN_COUNT } wk_fn;
-typedef enum wk_kv { WK_KV_F16, WK_KV_F32, WK_KV_BF16, WK_KV_TYPE_COUNT } wk_kv;
 enum { WK_KV_SLOTS = 64 }; /* positions of a KV page: the unit of memory and of arithmetic (DESIGN 9.7) */
 
-/* One KV page of one kv head: K as 4 panels [hd][16 positions] (panel i: positions 16i..16i+15),
- * V row-major [64][hd]. Attention of n_col columns (query heads x tokens) against it. */
+/* One KV page of one kv head; attention of n_col columns (query heads x tokens) against it.
+ *   F16 F32 BF16  K: 4 panels [hd][16 positions] (panel i: positions 16i .. 16i+15); V: rows [64][hd]
+ *   Q8_0          hd % 32 == 0. K: 4 packed panels of WK_FMT_Q8_0, 64 rows of k = hd. Its products are those of
+ *                 any Q8_0 matrix: the caller leaves them in score, by gemv or gemm, for every panel of 16
+ *                 positions that a column sees; k and q are not read.
+ *                 V: f16 scales [64][hd/32], then codes int8 [64][hd]; the value is scale*code, exactly.
+ * Slots that no column sees may be skipped: they change no bit (DESIGN 9.7). */
 typedef struct wk_attn_page {
     int n_col, hd;
     wk_kv type;
+    bool merge; /* out is a running result that the page is merged into, as by attn_merge; else it is written */
     const void *k, *v;
     const float *q; /* column c: q + c*hd, hd values, not yet scaled */
     const uint8_t *lo, *hi; /* column c sees slots lo[c] <= i < hi[c]; none if hi <= lo */
     float scale, softcap, softcap_inv; /* s = (q.k)*scale; softcap > 0: softcap*tanh(s*softcap_inv) */
-    float *score; /* scratch [n_col][64] */
+    float *score; /* scratch [n_col][64]; Q8_0: q.k on entry */
+    float *wide;  /* scratch [64][hd], Q8_0 only */
+    ptrdiff_t ahead; /* bytes from this page to the one that comes next, V behind K in both; 0: none. A hint */
 } wk_attn_page;
 /* m, l [n_col]; o [n_col][hd]. A column that sees nothing: m = WK_ATTN_M0, l = 0, o = 0. */
 typedef struct wk_partial {
     float *m, *l, *o;
 } wk_partial;
 
+typedef enum wk_peak { WK_PEAK_I8, WK_PEAK_F32, WK_PEAK_COUNT } wk_peak;
+
 typedef struct wk_kernels {
     const char *level; /* highest level that contributed */
 
     /* 16*n_panel rows x one token straight from the packed panels. dst: 16*n_panel f32. x->n >= 1, token 0. */
     void (*gemv[WK_FMT_COUNT])(float *dst, const void *w, const wk_act *x, int n_panel, int k);
+    /* 2 <= m <= WK_FEW tokens straight from the packed panels: dst[t*ld + 16*p + r]. NULL where a level has none:
+     * then by expand and tile. */
+    void (*few[WK_FMT_COUNT])(float *dst, size_t ld, const void *w, const wk_act *x, int m, int n_panel,
+                              int k);
     /* Values k0 .. k0+klen-1 of ONE packed panel w (of full row length k, for the address of a block) into
-     * dst; k0 % 256 == 0; klen <= WK_KC and a multiple of the block (or the rest of the row). */
+     * dst; k0 % 256 == 0; klen <= WK_KC, or k <= WK_KC_WHOLE; a multiple of the block (or the rest of the row). */
     void (*expand[WK_FMT_COUNT])(wk_panel *dst, const void *w, int k0, int klen);
     wk_gemm gemm[WK_KIND_COUNT];
 
@@ -129,13 +144,19 @@ typedef struct wk_kernels {
     /* Largest value and its lowest index, NaN skipped; -1 if there is none. */
     int (*argmax)(const float *x, int n);
 
-    /* k values to the cache type, contiguous; non-finite results are stored as +0 and counted. */
+    /* n values to the cache type, contiguous; non-finite results are stored as +0 and counted. Q8_0: n/32
+     * blocks of wk_block_q8_0, n % 32 == 0; a block whose scale is not finite is all +0 and counts once. */
     int (*kv_cast[WK_KV_TYPE_COUNT])(void *dst, const float *x, int n);
     void (*attn_page)(wk_partial *out, const wk_attn_page *a);
     /* acc = merge(acc, p) for n_col columns, DESIGN 9.7. */
     void (*attn_merge)(wk_partial *acc, const wk_partial *p, int n_col, int hd);
     /* dst[c*ld ..] = o * (1/l). */
     void (*attn_finish)(float *dst, size_t ld, const wk_partial *acc, int n_col, int hd);
+
+    /* n rounds of the multiply-add that the level's products are made of, in as many independent chains as its
+     * registers hold beside the operands, no memory touched. Returns the multiply-adds done. A yardstick for
+     * bench: it computes nothing, so levels need not agree. */
+    uint64_t (*peak[WK_PEAK_COUNT])(uint64_t n);
 } wk_kernels;
 
 /* Fills every pointer for the given cpu bits (level.h): ref first, each level over it. */
@@ -147,5 +168,6 @@ void wk_kernels_avx512(wk_kernels *k);
 void wk_kernels_avx512vnni(wk_kernels *k);
 void wk_kernels_neon(wk_kernels *k);
 void wk_kernels_dotprod(wk_kernels *k);
+void wk_kernels_i8mm(wk_kernels *k);
 
 #endif

@@ -57,25 +57,42 @@ const wk_level wk_levels[] = {
 };
 #elif WK_ARM64
 
-/* NEON is part of every 64-bit Arm; Linux says whether it has the dot products. */
+/* NEON is part of every 64-bit Arm; the system says whether there are dot products and matrix products. */
 #if defined(__linux__)
 #include <sys/auxv.h>
 
-enum { HAS_ASIMDDP = 1u << 20 }; /* in AT_HWCAP */
+enum {
+    HWCAP_HAS_ASIMDDP = 1u << 20,
+    HWCAP2_HAS_I8MM = 1u << 13
+};
 
-static uint32_t dotprod(void) { return getauxval(AT_HWCAP) & HAS_ASIMDDP ? (uint32_t)WK_CPU_DOTPROD : 0; }
+static bool has_dotprod(void) { return getauxval(AT_HWCAP) & HWCAP_HAS_ASIMDDP; }
+static bool has_i8mm(void) { return getauxval(AT_HWCAP2) & HWCAP2_HAS_I8MM; }
 #elif defined(__APPLE__)
-static uint32_t dotprod(void) { return WK_CPU_DOTPROD; } /* every such Mac */
+#include <sys/sysctl.h>
+
+static bool has_dotprod(void) { return true; } /* every such Mac */
+static bool has_i8mm(void) {
+    int yes = 0;
+    size_t size = sizeof(yes);
+    return sysctlbyname("hw.optional.arm.FEAT_I8MM", &yes, &size, NULL, 0) == 0 && yes;
+}
 #else
-static uint32_t dotprod(void) { return 0; }
+static bool has_dotprod(void) { return false; }
+static bool has_i8mm(void) { return false; }
 #endif
 
-uint32_t wk_cpu_detect(void) { return WK_CPU_NEON | dotprod(); }
+uint32_t wk_cpu_detect(void) {
+    if (!has_dotprod()) return WK_CPU_NEON;
+    if (!has_i8mm()) return WK_CPU_NEON | WK_CPU_DOTPROD;
+    return WK_CPU_NEON | WK_CPU_DOTPROD | WK_CPU_I8MM;
+}
 
 const wk_level wk_levels[] = {
     {"ref", 0},
     {"neon", WK_CPU_NEON},
     {"dotprod", WK_CPU_NEON | WK_CPU_DOTPROD},
+    {"i8mm", WK_CPU_NEON | WK_CPU_DOTPROD | WK_CPU_I8MM},
 };
 #else
 uint32_t wk_cpu_detect(void) { return 0; }

@@ -14,7 +14,7 @@ enum {
 };
 
 typedef struct wk_level {
-    const char *name; /* "ref" "avx2" "avx512" "avx512vnni", or "ref" "neon" "dotprod" */
+    const char *name; /* "ref" "avx2" "avx512" "avx512vnni", or "ref" "neon" "dotprod" "i8mm" */
     uint32_t mask;    /* every bit that this level and the ones below it use */
 } wk_level;
 

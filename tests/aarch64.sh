@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Cross build for 64-bit Arm; its tests run under qemu-aarch64. The kernels of the levels neon and dotprod must
-# give the bits of ref, and the tiny models the hashes of tests/golden/hash.txt, which every machine shares.
+# Cross build for 64-bit Arm; its tests run under qemu-aarch64. The kernels of the levels neon, dotprod and i8mm
+# must give the bits of ref, and the tiny models the hashes of tests/golden/hash.txt, which every machine shares.
 #
 #   tests/aarch64.sh BUILD_FOLDER [--quick]      quick: fewer kernel cases; no whole-model matrix, no self-test
 #
@@ -94,7 +94,7 @@ arm() {
 # same_hash MODEL TOKENS: every level of this build, and the machine's own program where there is one.
 same_hash() {
     local line first='' who cmd=(run "$1" 'The capital of France is' --raw -n "$2" --temp 0 --hash -q)
-    for who in ref neon dotprod host; do
+    for who in ref neon dotprod i8mm host; do
         if [ $who = host ]; then
             [ -x "$host" ] || continue
             line=$("$host" "${cmd[@]}" | tail -n 1)

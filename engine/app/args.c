@@ -13,7 +13,7 @@
 
 enum {
     RUN = WK_CMD_RUN, CHAT = WK_CMD_CHAT, SHOW = WK_CMD_SHOW, TOK = WK_CMD_TOK, PLAN = WK_CMD_PLAN,
-    DOC = WK_CMD_DOC
+    DOC = WK_CMD_DOC, BENCH = WK_CMD_BENCH
 };
 
 #define FLAG "flag"
@@ -45,6 +45,7 @@ const wk_command wk_commands[WK_COMMAND_COUNT] = {
     {"show", SHOW, "what a model file holds", "MODEL"},
     {"tokenize", TOK, "text as token ids", "[MODEL] TEXT"},
     {"plan", PLAN, "will it fit, what it does", "MODEL [--steps]"},
+    {"bench", BENCH, "how fast it is, of how much", "[MODEL]"},
     {"doctor", DOC, "what this machine gives", ""},
 };
 

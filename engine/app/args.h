@@ -9,7 +9,7 @@
 #include "engine/base/buf.h"
 #include "engine/wick.h"
 
-enum { WK_CMD_RUN = 1, WK_CMD_CHAT = 2, WK_CMD_SHOW = 4, WK_CMD_TOK = 8, WK_CMD_PLAN = 16, WK_CMD_DOC = 32 };
+enum { WK_CMD_RUN = 1, WK_CMD_CHAT = 2, WK_CMD_SHOW = 4, WK_CMD_TOK = 8, WK_CMD_PLAN = 16, WK_CMD_DOC = 32, WK_CMD_BENCH = 64 };
 
 typedef enum wk_arg_id {
 #define WK_ARG(id, long_name, short_name, type, min, max, dflt, argument, cmds, group, level, help) WK_ARG_##id,
@@ -18,7 +18,7 @@ typedef enum wk_arg_id {
     WK_ARG_COUNT
 } wk_arg_id;
 
-enum { WK_ARG_LISTS = 2, WK_ARG_LIST_MAX = 64, WK_ARG_POSITIONAL_MAX = 8 };
+enum { WK_ARG_LISTS = 3, WK_ARG_LIST_MAX = 64, WK_ARG_POSITIONAL_MAX = 8 };
 
 /* Where a value comes from; the higher one wins. */
 typedef enum wk_from { WK_FROM_DEFAULT, WK_FROM_CONFIG, WK_FROM_ENV, WK_FROM_FLAG, WK_FROM_CHAT } wk_from;

@@ -24,7 +24,7 @@ typedef struct wk_command {
     unsigned cmd;
     const char *what, *usage;
 } wk_command;
-enum { WK_COMMAND_COUNT = 6 };
+enum { WK_COMMAND_COUNT = 7 };
 extern const wk_command wk_commands[WK_COMMAND_COUNT];
 
 static inline bool wk_row_is(const wk_arg_row *r, const char *type) {

@@ -68,7 +68,8 @@ static wick_status read_line(wk_args *a, char *line, int number, wick_error *err
     *eq = 0;
     key = trimmed(key);
     char *value = unquoted(trimmed(eq + 1));
-    const int id = wk_args_find(key, strlen(key), ~0U);
+    int id = wk_args_find(key, strlen(key), a->cmd);
+    if (id < 0) id = wk_args_find(key, strlen(key), ~0U);
     if (id < 0 || !wk_row_is_setting(&wk_arg_rows[id])) {
         const char *near = wk_args_nearest_option(key, ~0U);
         return wk_fail(err, WICK_E_ARG, "unknown key \"%s\"%s%s%s", wk_show(wk_cstr(key)).text,

@@ -10,5 +10,6 @@ int wk_cmd_show(wk_args *a);
 int wk_cmd_tokenize(wk_args *a);
 int wk_cmd_plan(wk_args *a);
 int wk_cmd_doctor(wk_args *a);
+int wk_cmd_bench(wk_args *a);
 
 #endif

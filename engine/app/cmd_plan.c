@@ -50,7 +50,7 @@ static int32_t longest_context(const wk_args *a, const wick_fit_result *f) {
 }
 
 static void put_table(wk_emit *e, const wk_args *a, const wick_fit_result *f, const char *word, int32_t fitting) {
-    static const char *const kv[] = {"f16", "f32", "bf16"};
+    static const char *const kv[] = {"f16", "f32", "bf16", "q8_0"};
     wk_buf *b = &e->line;
     (void)wk_buf_addf(b, "weights      %9.1f MB\nKV cache     %9.1f MB  (%d tokens, %s)\nactivations  %9.1f MB\n",
                       (double)f->weights / 1e6, (double)f->kv / 1e6, (int)f->n_ctx, kv[a->v[WK_ARG_KV].i],

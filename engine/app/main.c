@@ -19,7 +19,8 @@ static const struct {
              {WK_CMD_SHOW, wk_cmd_show},
              {WK_CMD_TOK, wk_cmd_tokenize},
              {WK_CMD_PLAN, wk_cmd_plan},
-             {WK_CMD_DOC, wk_cmd_doctor}};
+             {WK_CMD_DOC, wk_cmd_doctor},
+             {WK_CMD_BENCH, wk_cmd_bench}};
 
 static int flush_help(void) {
     wick_error err = {0};

@@ -51,7 +51,7 @@ static void first_line(const wk_session *s) {
     char name[128] = "model", format[32] = "", levels[96];
     int n_core = 0, n_affinity = 0, n_thread = 0;
     double quota = 0;
-    static const char *const kv[] = {"f16", "f32", "bf16"};
+    static const char *const kv[] = {"f16", "f32", "bf16", "q8_0"};
     (void)wick_model_get(s->model, "name", name, sizeof(name), NULL); /* absent: the words above stand */
     (void)wick_model_get(s->model, "format", format, sizeof(format), NULL);
     (void)wick_x_machine(&n_core, &n_affinity, &quota, &n_thread, levels, sizeof(levels));
@@ -74,7 +74,7 @@ static wick_status setup(wk_session *s, wick_error *err) {
 }
 
 wick_engine_options wk_session_engine(const wk_args *a) {
-    static const int32_t kv[] = {WICK_KV_F16, WICK_KV_F32, WICK_KV_BF16};
+    static const int32_t kv[] = {WICK_KV_F16, WICK_KV_F32, WICK_KV_BF16, WICK_KV_Q8_0};
     wick_engine_options o = WICK_ENGINE_OPTIONS_INIT;
     o.n_ctx = (int32_t)a->v[WK_ARG_CTX].i;
     o.threads = (int32_t)a->v[WK_ARG_THREADS].i;

@@ -20,8 +20,18 @@
 #define WK_RESTRICT __restrict
 #define WK_UNUSED __attribute__((unused))
 #define WK_EXPORT __attribute__((visibility("default")))
+/* The compiler takes vector v for changed here: it costs no instruction and keeps what v depends on. */
+#if WK_X86_64
+#define WK_OPAQUE(v) __asm__ volatile("" : "+v"(v))
+#elif WK_ARM64
+#define WK_OPAQUE(v) __asm__ volatile("" : "+w"(v))
+#endif
 #define WK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define WK_UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* Vectors of the compiler, where a baseline of 16 bytes is enough and no level is wanted: operators work lane by
+ * lane, a cast keeps the bits, lanes move by constant numbers (those of b follow those of a). */
+#define WK_VECTOR(bytes) __attribute__((vector_size(bytes)))
+#define WK_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #define WK_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 #endif

@@ -1,6 +1,9 @@
 /* machine.c: CPUs and memory that this process may use: affinity mask, cores, cgroup limits of the
  * process's group and of all above it (v1 and v2), read from /proc and /sys below a root of choice.
  *
+ * Where cores are of several kinds the default team has the fast ones only. Decoding waits for memory, which those
+ * few take up alone; and each of the 150 barriers of a token waits for the slowest thread.
+ *
  * Every one of these files can be absent or odd in some container; what cannot be read does not limit. */
 #include <errno.h>
 #include <sched.h>
@@ -82,31 +85,93 @@ static bool mask_get(cpu_mask *m) {
     return false;
 }
 
+typedef struct cpu_range {
+    uint64_t a, b;
+} cpu_range;
+
+/* The next range of a list such as "0-3,8"; moves *p behind it. False: none, or junk. */
+static bool next_range(const char **p, cpu_range *r) {
+    if (**p == ',') (*p)++;
+    if (!read_u64(p, &r->a)) return false;
+    r->b = r->a;
+    if (**p != '-') return true;
+    (*p)++;
+    return read_u64(p, &r->b);
+}
+
+static bool read_cpu_file(char *buf, size_t cap, const char *root, uint64_t cpu, const char *name) {
+    char path[96];
+    (void)snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%llu/%s",
+                   (unsigned long long)cpu, name); /* 89 bytes at most */
+    return read_file(buf, cap, root, path, "");
+}
+
 /* A core is counted at the first of its siblings that is in the mask. */
 static bool is_first_sibling(const cpu_mask *m, const char *root, uint64_t cpu) {
-    char path[80], text[1024];
-    (void)snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%llu/topology/",
-                   (unsigned long long)cpu); /* 70 bytes at most */
-    if (!read_file(text, sizeof(text), root, path, "thread_siblings_list")) return true;
-    uint64_t a, b;
-    for (const char *p = text; read_u64(&p, &a); p++) {
-        b = a;
-        if (*p == '-') {
-            p++;
-            if (!read_u64(&p, &b)) return true;
-        }
-        for (uint64_t c = a; c <= b && c < cpu; c++)
+    char text[1024];
+    const char *p = text;
+    cpu_range r;
+    if (!read_cpu_file(text, sizeof(text), root, cpu, "topology/thread_siblings_list")) return true;
+    while (next_range(&p, &r)) {
+        for (uint64_t c = r.a; c <= r.b && c < cpu; c++)
             if (mask_has(m, c)) return false;
-        if (*p != ',') break;
     }
     return true;
 }
 
+/* ---- kinds of cores: Arm tells how much each CPU does, x86 which are not the small ones -------- */
+
+typedef struct cpu_kinds {
+    uint64_t capacity_max; /* of the mask, 0 = not told */
+    char big[1024]; /* list of the performance cores, "" = not told, or none of them in the mask */
+} cpu_kinds;
+
+static uint64_t capacity_of(const char *root, uint64_t cpu) {
+    char text[64];
+    const char *p = text;
+    uint64_t v = 0;
+    if (!read_cpu_file(text, sizeof(text), root, cpu, "cpu_capacity") || !read_u64(&p, &v))
+        return 0;
+    return v < UINT32_MAX ? v : 0;
+}
+
+static bool list_has(const char *list, uint64_t cpu) {
+    cpu_range r;
+    while (next_range(&list, &r))
+        if (r.a <= cpu && cpu <= r.b) return true;
+    return false;
+}
+
+static void read_kinds(cpu_kinds *k, const char *root, const cpu_mask *mask) {
+    bool any_big = false;
+    *k = (cpu_kinds){0};
+    (void)read_file(k->big, sizeof(k->big), root, "/sys/devices/cpu_core/", "cpus"); /* or "" */
+    for (uint64_t cpu = 0; cpu < 64 * mask->n; cpu++) {
+        if (!mask_has(mask, cpu)) continue;
+        const uint64_t c = capacity_of(root, cpu);
+        if (c > k->capacity_max) k->capacity_max = c;
+        any_big |= list_has(k->big, cpu);
+    }
+    if (!any_big) k->big[0] = '\0';
+}
+
+/* At least two thirds of the largest; a CPU that tells nothing is one of the fast ones. */
+static bool is_fast(const cpu_kinds *k, const char *root, uint64_t cpu) {
+    if (k->big[0] && !list_has(k->big, cpu)) return false;
+    if (!k->capacity_max) return true;
+    const uint64_t c = capacity_of(root, cpu);
+    return c == 0 || 3 * c >= 2 * k->capacity_max;
+}
+
 static void count_cpus(wk_machine *m, const char *root, const cpu_mask *mask) {
+    cpu_kinds kinds;
+    read_kinds(&kinds, root, mask);
     for (uint64_t cpu = 0; cpu < 64 * mask->n; cpu++) {
         if (!mask_has(mask, cpu)) continue;
         m->n_affinity++;
-        m->n_core += is_first_sibling(mask, root, cpu);
+        if (!is_first_sibling(mask, root, cpu)) continue;
+        m->n_core++;
+        m->n_fast += is_fast(&kinds, root, cpu);
     }
 }
 
@@ -284,8 +349,9 @@ void wk_os_machine_at(wk_machine *m, const char *root, const uint64_t *mask, siz
     if (m->n_core == 0) m->n_core = 1;
     read_memory(m, root);
     read_cgroups(m, root);
-    m->n_thread = m->n_core;
-    if (m->quota > 0.0 && m->quota < (double)m->n_core) m->n_thread = (int)m->quota;
+    if (m->n_fast == 0) m->n_fast = m->n_core;
+    m->n_thread = m->n_fast;
+    if (m->quota > 0.0 && m->quota < (double)m->n_fast) m->n_thread = (int)m->quota;
     if (m->n_thread < 1) m->n_thread = 1;
 }
 

@@ -19,6 +19,9 @@ int wk_os_map(wk_map_file *out, const char *path, wk_err *err);
 void wk_os_unmap(wk_map_file *m); /* zeroed record is fine */
 /* Tells the kernel that [p, p+n) of a mapping is not needed any more. */
 void wk_os_drop(const void *p, size_t n);
+/* Maps all pages that [p, p+n) touches at once, for reading or writing: one call instead of a fault a page. A hint:
+ * where the system cannot, or a page cannot be had, the first access finds out. */
+void wk_os_populate(const void *p, size_t n, bool write);
 
 /* Reads a small text file (at most cap-1 bytes, NUL-terminated). Returns bytes or -1. */
 int64_t wk_os_read_small(const char *path, char *buf, size_t cap);
@@ -28,9 +31,11 @@ uint64_t wk_os_now_ns(void); /* monotonic */
 /* What this process may use. */
 typedef struct wk_machine {
     int n_core;           /* physical cores in the affinity mask */
+    int n_fast;           /* of them the fast ones: all, or where kinds differ (Arm capacities, x86 cpu_core) those
+                             that do at least two thirds of the best */
     int n_affinity;       /* CPUs in the affinity mask */
     double quota;         /* cgroup CPU quota in CPUs, 0 = none */
-    int n_thread;         /* the default team: max(1, min(n_core, floor(quota))) */
+    int n_thread;         /* the default team: max(1, min(n_fast, floor(quota))) */
     uint64_t mem_free;    /* bytes available: min(MemAvailable, cgroup headroom) */
     uint64_t mem_cgroup;  /* cgroup limit in bytes, 0 = none */
 } wk_machine;
@@ -38,6 +43,12 @@ void wk_os_machine(wk_machine *m);
 /* The same below another root ("" = the real one), for the CPUs of mask (n_word * 64 bits; NULL = the
  * affinity mask of the calling thread). Tests hand in trees of their own. */
 void wk_os_machine_at(wk_machine *m, const char *root, const uint64_t *mask, size_t n_word);
+
+/* CPU that the calling thread runs on, -1 if unknown. A load from memory where the C library keeps it. */
+int wk_os_cpu(void);
+/* Moves the calling thread to a CPU of its affinity mask that is none of taken[0 .. n-1] (-1: no CPU; read atomically)
+ * and leaves the mask as it was. False: there is none, or the system refuses. */
+bool wk_os_cpu_move(const int32_t *taken, int n);
 
 /* Bytes that nobody outside can foresee (seeds). Falls back to the clock where the system has none. */
 void wk_os_random(void *p, size_t n);

@@ -111,6 +111,18 @@ void wk_os_drop(const void *p, size_t n) {
     (void)madvise((uint8_t *)loose(p) + skip, (n - skip) / page * page, MADV_DONTNEED); /* a hint */
 }
 
+#ifndef MADV_POPULATE_READ /* Linux 5.14; an older kernel refuses the number */
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+void wk_os_populate(const void *p, size_t n, bool write) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), skip = (uintptr_t)p % page;
+    if (n == 0) return;
+    (void)madvise((uint8_t *)loose(p) - skip, (n + skip + page - 1) / page * page,
+                  write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ); /* a hint */
+}
+
 int64_t wk_os_read_small(const char *path, char *buf, size_t cap) {
     if (cap == 0) return -1;
     buf[0] = '\0';

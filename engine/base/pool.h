@@ -1,8 +1,9 @@
 /* pool.h: the team of threads, its barrier, its tickets and the FP state.
  *
  * One OpenMP parallel region (or pthreads, WICK_PTHREADS=1) per wk_team_run. Inside it threads meet at
- * wk_team_barrier; arrival counter and release flag stand on separate 128-byte lines; a waiter spins
- * for a bounded time, then yields, then sleeps on a futex. */
+ * wk_team_barrier; arrival counter and release flag stand on separate 128-byte lines; a waiter spins for 20 us, moves
+ * to another CPU if it stands on that of a fellow, spins for 50 us more, then sleeps on a futex. In a team that is
+ * larger than the CPUs allowed it yields instead of spinning. */
 #ifndef WK_POOL_H
 #define WK_POOL_H
 
@@ -35,12 +36,16 @@ typedef struct wk_tickets {
     uint32_t next __attribute__((aligned(64))); /* atomic, first free one of the dynamic tail */
 } wk_tickets;
 void wk_tickets_set(wk_tickets *k, uint32_t n, int team);
+/* All from the shared counter: for tickets of unlike size, the largest first. */
+void wk_tickets_set_free(wk_tickets *k, uint32_t n, int team);
 /* The place of one rank in the record; starts at {0} in every stage. */
 typedef struct wk_ticket_it {
     uint32_t i; /* static tickets already taken by this rank */
 } wk_ticket_it;
 /* False when there is none left for this rank. */
 bool wk_tickets_next(wk_tickets *k, int rank, wk_ticket_it *it, uint32_t *ticket);
+/* The same, *n tickets from *first on: the static ones of a rank are one run. */
+bool wk_tickets_next_run(wk_tickets *k, int rank, wk_ticket_it *it, uint32_t *first, uint32_t *n);
 
 /* Sets nearest-even, denormals kept, exceptions masked; returns what must be given back. */
 uint32_t wk_fp_enter(void);

@@ -17,10 +17,13 @@ static int32_t first_seen(int32_t pos, int32_t window) {
     return window && pos >= window ? pos - window + 1 : 0;
 }
 
+/* About four tasks a thread, as many for each: nine for two threads would leave one idle for a ninth. */
 static int32_t runs_of(const wk_exec *x, int32_t n_page, const wk_attn_list *l) {
-    const int32_t per_head = x->b->n_seq * x->plan->n_head_kv,
-                  want = (4 * x->dev->n_thread + per_head - 1) / per_head;
+    const int32_t n_thread = x->dev->n_thread, n_list = x->b->n_seq * x->plan->n_head_kv;
     const int32_t most = (n_page + RUN_PAGES - 1) / RUN_PAGES;
+    if (n_thread == 1) return 1;
+    int32_t want = (4 * n_thread + n_list - 1) / n_list;
+    for (int32_t i = 1; want > 1 && i < n_thread && want * n_list % n_thread; i++) want++;
     const size_t slots = (size_t)l->n_slot + (size_t)n_page * (size_t)x->plan->n_head_kv;
     if (slots > x->part_room) return 1;
     return want < most ? want : most;
@@ -50,7 +53,9 @@ static void plan_many(wk_exec *x, wk_attn_list *l, int32_t seq) {
     const wk_batch_seq *s = &x->b->seq[seq];
     const int32_t g = group_heads(x->plan), block = x->attn_cols / g > 0 ? x->attn_cols / g : 1;
     const int32_t n_block = (s->n_tok + block - 1) / block;
-    for (int32_t b = n_block - 1; b >= 0; b--) { /* the last blocks see most: first */
+    /* Last, first, last but one, second: the last sees most, and each thread gets a run of this list first. */
+    for (int32_t i = 0; i < n_block; i++) {
+        const int32_t b = i % 2 ? i / 2 : n_block - 1 - i / 2;
         const int32_t t0 = b * block, left = s->n_tok - t0, nt = left < block ? left : block;
         wk_attn_task t = {.seq = seq, .t0 = t0, .nt = nt, .group = -1, .n_run = 1};
         t.page0 = first_seen(s->pos0 + t0, l->window) / WK_KV_PAGE;
@@ -115,6 +120,74 @@ static void merge_group(const wk_ctx *c, const wk_attn_task *t, int32_t n_page, 
     k->attn_finish(dst, (size_t)hd, &acc, g, hd);
 }
 
+/* ---- Q8_0 cache: the products are those of a matrix of 64 rows ------------------------------------ */
+
+size_t wk_attn_act_bytes(const wk_plan *p, size_t cols) {
+    if (p->kv_type != WK_KV_Q8_0) return 0;
+    const size_t ldb = wk_val_ldb(p->head_dim);
+    return cols * ldb * (32 + 3 * 4) + (size_t)WK_KV_PAGE * (size_t)p->head_dim * sizeof(float);
+}
+
+void wk_attn_place_act(wk_scratch *s, uint8_t *at, const wk_plan *p, size_t cols) {
+    if (p->kv_type != WK_KV_Q8_0) return;
+    const size_t ldb = wk_val_ldb(p->head_dim), n = cols * ldb;
+    s->wide = (float *)(void *)at;
+    at += (size_t)WK_KV_PAGE * (size_t)p->head_dim * sizeof(float);
+    s->q8 = (wk_act){.n = (int)cols, .k = p->head_dim, .ld = 32 * ldb, .ldb = ldb};
+    s->q8.q = (int8_t *)at;
+    s->q8.d = (float *)(void *)(at + 32 * n);
+    s->q8.z32 = (int32_t *)(void *)(at + 36 * n);
+    s->q8.f32s = (float *)(void *)(at + 40 * n);
+}
+
+/* Panels that hold a slot that some column sees: [p0, p1). */
+static void panels_seen(const wk_attn_page *a, int *p0, int *p1) {
+    int lo = WK_KV_PAGE, hi = 0;
+    for (int c = 0; c < a->n_col; c++) {
+        if (a->hi[c] <= a->lo[c]) continue;
+        if (a->lo[c] < lo) lo = a->lo[c];
+        if (a->hi[c] > hi) hi = a->hi[c];
+    }
+    *p0 = lo / WK_PANEL;
+    *p1 = (hi + WK_PANEL - 1) / WK_PANEL;
+}
+
+enum { GEMV_COLS = 3 }; /* so few columns cost less straight from the packed panels than their expansion */
+
+/* score[c][i] = q_c . k_i by kind B32, for all panels that are seen. */
+static void q8_products(const wk_ctx *c, const wk_attn_page *a) {
+    const wk_kernels *k = &c->x->dev->k;
+    const wk_gemm *g = &k->gemm[WK_KIND_B32];
+    wk_scratch *sc = &c->x->scratch[c->rank];
+    const size_t panel = wk_panel_bytes(WK_FMT_Q8_0, (size_t)a->hd);
+    int p0, p1;
+    panels_seen(a, &p0, &p1);
+    if (a->n_col <= GEMV_COLS) {
+        for (int i = 0; i < a->n_col && p1 > p0; i++) {
+            const wk_act q = wk_act_at(&sc->q8, WK_X_A32, i, 0);
+            k->gemv[WK_FMT_Q8_0](a->score + (size_t)i * WK_KV_PAGE + WK_PANEL * p0,
+                                 (const uint8_t *)a->k + (size_t)p0 * panel, &q, p1 - p0, a->hd);
+        }
+        return;
+    }
+    const uint8_t *w = a->k;
+    const int most = g->rows / WK_PANEL;
+    for (int p = p0, np; p < p1; p += np) {
+        np = p1 - p < most ? p1 - p : most;
+        for (int k0 = 0; k0 < a->hd; k0 += g->kc) {
+            const int klen = a->hd - k0 < g->kc ? a->hd - k0 : g->kc;
+            for (int i = 0; i < np; i++)
+                k->expand[WK_FMT_Q8_0](&sc->panel[i], w + (size_t)(p + i) * panel, k0, klen);
+            for (int i = 0; i < a->n_col; i += g->cols) {
+                const wk_act q = wk_act_at(&sc->q8, WK_X_A32, i, k0);
+                const int m = a->n_col - i < g->cols ? a->n_col - i : g->cols;
+                g->tile(a->score + (size_t)i * WK_KV_PAGE + WK_PANEL * p, WK_KV_PAGE, sc->panel, np, &q, m, klen,
+                        k0 == 0);
+            }
+        }
+    }
+}
+
 void wk_attn_run(const wk_ctx *c, const wk_step *s, const wk_attn_list *l, int32_t task) {
     wk_exec *x = c->x;
     const wk_attn_task *t = &l->task[task];
@@ -126,6 +199,9 @@ void wk_attn_run(const wk_ctx *c, const wk_step *s, const wk_attn_list *l, int32
         memcpy(sc->q + (size_t)j * row,
                wk_val_f32(c, s->src[0], seq->first + t->t0 + j) + (size_t)t->head * row,
                row * sizeof(float));
+    const bool is_q8 = x->plan->kv_type == WK_KV_Q8_0;
+    for (int32_t i = 0; is_q8 && i < n_col; i++)
+        x->dev->k.quant[WK_X_A32](&sc->q8, i, sc->q + (size_t)i * (size_t)hd, hd);
     wk_attn_page a = {.n_col = n_col,
                       .hd = hd,
                       .type = (wk_kv)x->plan->kv_type,
@@ -135,19 +211,23 @@ void wk_attn_run(const wk_ctx *c, const wk_step *s, const wk_attn_list *l, int32
                       .scale = s->scale,
                       .softcap = s->softcap,
                       .score = sc->score,
+                      .wide = sc->wide,
                       .softcap_inv = s->softcap > 0 ? (float)(1.0 / (double)s->softcap) : 0.0f};
     wk_partial acc = t->group >= 0 && t->run == 0 ? slot_of(x, t->slot) : sc->acc;
     const bool merges = t->group < 0 || t->run == 0;
     const int32_t first = first_seen(seq->pos0 + t->t0, l->window) / WK_KV_PAGE;
     if (merges) start(&acc, n_col, hd);
+    a.merge = merges;
     for (int32_t page = t->page0; page < t->page1; page++) {
         set_limits(sc, t, seq->pos0, page, l->window, g);
         const uint8_t *kv = wk_kv_head(x, seq->page[page], s->layer, t->head);
         a.k = kv;
-        a.v = kv + x->kv_head_bytes / 2;
-        wk_partial p = merges ? sc->page : slot_of(x, t->slot + page - first);
+        a.v = kv + wk_kv_k_bytes(x->plan->kv_type, hd);
+        const bool last = page + 1 == t->page1;
+        a.ahead = last ? 0 : wk_kv_head(x, seq->page[page + 1], s->layer, t->head) - kv;
+        wk_partial p = merges ? acc : slot_of(x, t->slot + page - first);
+        if (is_q8) q8_products(c, &a);
         x->dev->k.attn_page(&p, &a);
-        if (merges) x->dev->k.attn_merge(&acc, &p, n_col, hd);
     }
     float *dst = wk_val_f32(c, s->dst, seq->first + t->t0) + (size_t)t->head * row;
     if (t->group < 0) {

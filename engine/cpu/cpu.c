@@ -86,17 +86,17 @@ static void chain_cost(const wk_exec *x, const wk_chain *ch, size_t *unit_bytes,
     }
 }
 
+enum { LONG_RUNS = 8 }; /* rows up to which tickets of a chain are taken together */
 enum { TICKET_MIN = 16384, TICKET_MAX = 65536, ACT_L2 = 480 << 10, BLOCK_STEP = 12 };
 
 static int32_t units_per_ticket(const wk_chain *ch, size_t unit_bytes, size_t total, int n_thread,
                                 int32_t n_rows) {
     size_t want = total / (8 * (size_t)n_thread);
     want = want < TICKET_MIN ? TICKET_MIN : want > TICKET_MAX ? TICKET_MAX : want;
-    if (n_rows > 1 && unit_bytes * 2 > want)
-        want = unit_bytes * 2; /* pairs of panels for the tile */
     int32_t per = unit_bytes ? (int32_t)(want / unit_bytes) : ch->n_unit;
-    if (per < 1) per = 1;
-    if (per > 1) per &= ~1;
+    if (n_rows > 1 || per < 1) per = 1; /* many rows: the smallest piece is work enough */
+    if ((n_rows > 1 && ch->unit % (2 * WK_PANEL)) || per > 1)
+        per += per % 2; /* pairs of panels for the tile */
     return per < ch->n_unit ? per : ch->n_unit;
 }
 
@@ -112,6 +112,7 @@ static void cut_chains(wk_exec *x, const wk_stage *st, wk_cut *cut) {
     }
     int32_t block = (int32_t)((size_t)ACT_L2 / act);
     if (block < 4 * BLOCK_STEP) block = 4 * BLOCK_STEP;
+    if (block > WK_TOK_BLOCK) block = WK_TOK_BLOCK;
     cut->n_block = (cut->n_rows + block - 1) / block;
     const int32_t even = cut->n_block ? (cut->n_rows + cut->n_block - 1) / cut->n_block : 1;
     cut->tok_block = (even + BLOCK_STEP - 1) / BLOCK_STEP * BLOCK_STEP;
@@ -139,7 +140,11 @@ static void deal_stage(wk_exec *x, int32_t stage) {
     if (stage >= x->plan->n_stage) return;
     const int32_t attn = x->plan->stage[stage].attn;
     wk_cut *cut = &x->cut[stage];
-    if (attn >= 0) cut->n_ticket = (uint32_t)wk_attn_list_of(x, x->plan->step[attn].window)->n_task;
+    if (attn >= 0) {
+        cut->n_ticket = (uint32_t)wk_attn_list_of(x, x->plan->step[attn].window)->n_task;
+        wk_tickets_set_free(&cut->tickets, cut->n_ticket, x->dev->n_thread);
+        return;
+    }
     wk_tickets_set(&cut->tickets, cut->n_ticket, x->dev->n_thread);
 }
 
@@ -202,20 +207,33 @@ static void run_row_work(wk_ctx *c, const wk_stage *st) {
     if (st->row_n && !plain && st->chain_n) barrier(c);
 }
 
-static void run_ticket(const wk_ctx *c, const wk_stage *st, const wk_cut *cut, uint32_t ticket) {
+/* Steps of one chain on the units of n tickets from `local` on, which lie in one token block. */
+static void run_units(const wk_ctx *c, const wk_chain *ch, const wk_cut *cut, int32_t i, int32_t local,
+                      int32_t n) {
     const wk_plan *p = c->x->plan;
-    int32_t i = cut->n_chain - 1;
-    while (i > 0 && ticket < cut->chain[i].first) i--;
-    const wk_chain *ch = &p->chain[st->chain_first + i];
-    const int32_t local = (int32_t)(ticket - cut->chain[i].first);
     const int32_t group = local % cut->chain[i].n_group, block = local / cut->chain[i].n_group;
     wk_range r = {.r0 = group * cut->chain[i].per * ch->unit, .t0 = block * cut->tok_block};
-    r.r1 = r.r0 + cut->chain[i].per * ch->unit;
+    r.r1 = r.r0 + n * cut->chain[i].per * ch->unit;
     if (r.r1 > ch->rows) r.r1 = ch->rows;
     r.t1 = r.t0 + cut->tok_block < cut->n_rows ? r.t0 + cut->tok_block : cut->n_rows;
     if (r.t1 <= r.t0) return;
-    for (int32_t j = 0; j < ch->n; j++) {
-        exec_step(c, &p->step[p->order[ch->first + j]], r);
+    for (int32_t j = 0; j < ch->n; j++) exec_step(c, &p->step[p->order[ch->first + j]], r);
+}
+
+/* n tickets from `ticket` on. Few rows: those of a chain at once, as one stream of weights that runs long is read
+ * faster than short ones in turn. Many rows: one by one, as what they make must stay in the cache. */
+static void run_tickets(const wk_ctx *c, const wk_stage *st, const wk_cut *cut, uint32_t ticket,
+                        uint32_t n) {
+    const uint32_t end = ticket + n;
+    int32_t i = cut->n_chain - 1;
+    while (i > 0 && ticket < cut->chain[i].first) i--;
+    for (; ticket < end; i++) {
+        const uint32_t next = i + 1 < cut->n_chain ? cut->chain[i + 1].first : cut->n_ticket;
+        const uint32_t stop = end < next ? end : next;
+        const uint32_t step = cut->n_block == 1 && cut->n_rows <= LONG_RUNS ? stop - ticket : 1;
+        for (; ticket < stop; ticket += step)
+            run_units(c, &c->x->plan->chain[st->chain_first + i], cut, i,
+                      (int32_t)(ticket - cut->chain[i].first), (int32_t)step);
     }
 }
 
@@ -232,8 +250,9 @@ static void run_stage(wk_ctx *c, int32_t stage) {
         while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket))
             exec_step(c, s, (wk_range){.t0 = (int32_t)ticket, .t1 = (int32_t)ticket + 1});
     } else if (st->chain_n) {
-        while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket))
-            run_ticket(c, st, cut, ticket);
+        uint32_t n;
+        while (wk_tickets_next_run(&cut->tickets, c->rank, &it, &ticket, &n))
+            run_tickets(c, st, cut, ticket, n);
     }
     if (c->rank == 0) deal_stage(x, stage + 1);
     barrier(c);
@@ -332,19 +351,19 @@ static void cpu_trace_read(const wk_exec *x, wk_trace *out) {
 /* ---- prepare ------------------------------------------------------------------------------------ */
 
 static size_t scratch_bytes(const wk_plan *p, size_t cols, size_t *part) {
-    const size_t hd = (size_t)p->head_dim,
-                 rows = (size_t)(p->max_tok > p->max_out ? p->max_tok : p->max_out);
+    const size_t hd = (size_t)p->head_dim;
     const size_t sizes[] = {
         up64(p->priv_bytes), /* 0 private values */
         2 * (size_t)WK_PANEL_CODE,
         2 * (size_t)WK_PANEL_CODE * 4, /* 1, 2 codes, f32 */
         2 * (size_t)WK_PANEL_SUB * 12, /* 3 s, c (f32), mn, sc (i16) */
-        up64(rows * WK_PANEL * 4),     /* 4 tail */
+        (size_t)WK_TOK_BLOCK * 3 * WK_PANEL * 4, /* 4 acc_rows, tail */
         up64(cols * hd * 4),
         up64(cols * WK_KV_PAGE * 4),   /* 5, 6 q, score */
-        2 * up64(cols * (hd + 2) * 4), /* 7 two partials */
+        up64(cols * (hd + 2) * 4), /* 7 a partial */
         2 * up64(cols),
         up64(hd * 4), /* 8, 9 limits, cast */
+        wk_attn_act_bytes(p, cols), /* 10 queries as A32, values as f32 */
     };
     size_t total = 64;
     for (size_t i = 0; i < WK_COUNT(sizes); i++) {
@@ -355,11 +374,10 @@ static size_t scratch_bytes(const wk_plan *p, size_t cols, size_t *part) {
 }
 
 static bool make_scratch(wk_scratch *s, const wk_plan *p, size_t cols) {
-    size_t at[10];
+    size_t at[11];
     s->base = wk_alloc_aligned(scratch_bytes(p, cols, at));
     if (!s->base) return false;
     uint8_t *b = s->base;
-    const size_t hd = (size_t)p->head_dim;
     s->priv = b + at[0];
     for (size_t i = 0; i < 2; i++) {
         s->panel[i].code = b + at[1] + i * WK_PANEL_CODE;
@@ -370,21 +388,21 @@ static bool make_scratch(wk_scratch *s, const wk_plan *p, size_t cols) {
         s->panel[i].mn = (int16_t *)(void *)(sub + (size_t)WK_PANEL_SUB * 8);
         s->panel[i].sc = (int16_t *)(void *)(sub + (size_t)WK_PANEL_SUB * 10);
     }
-    s->tail = (float *)(void *)(b + at[4]);
+    s->acc_rows = (float *)(void *)(b + at[4]);
+    s->tail = s->acc_rows + (size_t)WK_TOK_BLOCK * 2 * WK_PANEL;
     s->q = (float *)(void *)(b + at[5]);
     s->score = (float *)(void *)(b + at[6]);
     float *part = (float *)(void *)(b + at[7]);
     s->acc = (wk_partial){part, part + cols, part + 2 * cols};
-    part += up64(cols * (hd + 2) * 4) / 4;
-    s->page = (wk_partial){part, part + cols, part + 2 * cols};
     s->lo = b + at[8];
     s->hi = b + at[8] + up64(cols);
     s->cast = b + at[9];
+    wk_attn_place_act(s, b + at[10], p, cols);
     return true;
 }
 
 static size_t kv_head_bytes(const wk_plan *p) {
-    return 2 * (size_t)WK_KV_PAGE * (size_t)p->head_dim * wk_kv_elem(p->kv_type);
+    return wk_kv_k_bytes(p->kv_type, p->head_dim) + wk_kv_v_bytes(p->kv_type, p->head_dim);
 }
 static size_t kv_page_bytes(const wk_plan *p) {
     return kv_head_bytes(p) * (size_t)p->n_layer * (size_t)p->n_head_kv;
@@ -452,20 +470,29 @@ static void cpu_unprepare(wk_exec *x) {
     wk_free(x->tok_seq);
     wk_free(x->w);
     wk_free_aligned(x->cut);
+    wk_warm_stop(x->warm);
     wk_pages_unmap(&x->weights);
     wk_pages_unmap(&x->arena);
     wk_pages_unmap(&x->kv);
     wk_free_aligned(x);
 }
 
-/* First touch by the team: no page fault is left for the first pass. */
+enum { KV_FIRST = 16 << 20 }; /* bytes of the cache that the first some hundred positions take */
+
+/* First touch by the team of what the first requests need; the rest of the cache is populated in the background. Its
+ * pages are zeroed by the team when they are handed out (fill_pages). */
 static void touch_rank(void *ud, int rank) {
     wk_exec *x = ud;
-    const wk_pages *m[] = {&x->arena, &x->kv};
+    const struct {
+        uint8_t *p;
+        size_t n;
+    } m[] = {{x->arena.p, x->arena.n},
+             {(uint8_t *)x->part, part_bytes(x->plan, x->n_page)},
+             {x->kv.p, x->kv.n < KV_FIRST ? x->kv.n : KV_FIRST}};
     for (size_t i = 0; i < WK_COUNT(m); i++) {
-        const size_t t = (size_t)x->dev->n_thread, a = m[i]->n * (size_t)rank / t,
-                     b = m[i]->n * ((size_t)rank + 1) / t;
-        if (b > a) memset(m[i]->p + a, 0, b - a);
+        const size_t t = (size_t)x->dev->n_thread, a = m[i].n * (size_t)rank / t,
+                     b = m[i].n * ((size_t)rank + 1) / t;
+        wk_os_populate(m[i].p + a, b - a, true);
     }
 }
 
@@ -491,6 +518,7 @@ static int cpu_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, uint32_t n_pa
     }
     if ((rc = wk_pack_all(x->w, &x->weights, p, d->team, &d->host, err))) goto out;
     wk_team_run(d->team, touch_rank, x);
+    if (x->kv.n > KV_FIRST) x->warm = wk_warm_start(x->kv.p + KV_FIRST, x->kv.n - KV_FIRST);
     *out = x;
     x = NULL;
 out:

@@ -62,7 +62,7 @@ void wk_exec_rope(const wk_ctx *c, const wk_step *s, wk_range r) {
 }
 
 /* K goes into the panels (positions in lanes), V into its row. */
-static void put_slot(uint8_t *dst, const uint8_t *row, int hd, int slot, size_t elem, bool is_v) {
+static void put_plain(uint8_t *dst, const uint8_t *row, int hd, int slot, size_t elem, bool is_v) {
     if (is_v) {
         memcpy(dst + (size_t)slot * (size_t)hd * elem, row, (size_t)hd * elem);
         return;
@@ -71,10 +71,42 @@ static void put_slot(uint8_t *dst, const uint8_t *row, int hd, int slot, size_t 
     for (int d = 0; d < hd; d++) memcpy(lane + (size_t)d * 16 * elem, row + (size_t)d * elem, elem);
 }
 
+/* Q8_0: K into lane slot % 16 of a packed panel (simd/format.h), V as scales and codes apart (simd/kernels.h). */
+static void put_q8_k(uint8_t *dst, const wk_block_q8_0 *row, int hd, int slot) {
+    const size_t lane = (size_t)(slot % WK_PANEL);
+    uint8_t *b = dst + (size_t)(slot / WK_PANEL) * wk_panel_bytes(WK_FMT_Q8_0, (size_t)hd);
+    for (int i = 0; i < hd / 32; i++, row++, b += sizeof(*row) * WK_PANEL) {
+        memcpy(b + lane * sizeof(wk_f16), &row->d, sizeof(wk_f16));
+        for (size_t g = 0; g < 8; g++) {
+            uint32_t code;
+            memcpy(&code, row->qs + 4 * g, 4);
+            code ^= 0x80808080u;
+            memcpy(b + WK_PANEL * (sizeof(wk_f16) + 4 * g) + 4 * lane, &code, 4);
+        }
+    }
+}
+static void put_q8_v(uint8_t *dst, const wk_block_q8_0 *row, int hd, int slot) {
+    const size_t blocks = (size_t)hd / 32, at = (size_t)slot * blocks;
+    uint8_t *code = dst + WK_KV_PAGE * blocks * sizeof(wk_f16);
+    for (size_t i = 0; i < blocks; i++) {
+        memcpy(dst + (at + i) * sizeof(wk_f16), &row[i].d, sizeof(wk_f16));
+        memcpy(code + (at + i) * 32, row[i].qs, 32);
+    }
+}
+
+static void put_slot(uint8_t *dst, const void *row, int type, int hd, int slot, bool is_v) {
+    if (type != WK_KV_Q8_0)
+        put_plain(dst, row, hd, slot, wk_kv_elem(type), is_v);
+    else if (is_v)
+        put_q8_v(dst, row, hd, slot);
+    else
+        put_q8_k(dst, row, hd, slot);
+}
+
 void wk_exec_kvput(const wk_ctx *c, const wk_step *s, wk_range r) {
     const wk_exec *x = c->x;
     const int type = x->plan->kv_type, hd = s->head_dim;
-    const size_t elem = wk_kv_elem(type), v_off = (size_t)WK_KV_PAGE * (size_t)hd * elem;
+    const size_t v_off = wk_kv_k_bytes(type, hd);
     void *row = x->scratch[c->rank].cast;
     for (int32_t t = r.t0; t < r.t1; t++) {
         const int32_t pos = x->tok_pos[t];
@@ -84,7 +116,7 @@ void wk_exec_kvput(const wk_ctx *c, const wk_step *s, wk_range r) {
                 __atomic_store_n(&x->b->bad_tok[t], 1,
                                  __ATOMIC_RELAXED); /* heads of a token belong to several threads */
             uint8_t *dst = wk_kv_head(x, page, s->layer, i / hd) + (s->which ? v_off : 0);
-            put_slot(dst, row, hd, pos % WK_KV_PAGE, elem, s->which);
+            put_slot(dst, row, type, hd, pos % WK_KV_PAGE, s->which);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/pool.h"
+#include "engine/base/warm.h"
 #include "engine/cpu/pack.h"
 #include "engine/graph/backend.h"
 #include "simd/kernels.h"
@@ -17,6 +18,7 @@ struct wk_dev {
     wk_host host;
 };
 
+enum { WK_TOK_BLOCK = 132 }; /* tokens of a matrix product at once: sums of 32 rows are half of L1 */
 enum { WK_CUT_CHAINS = 8, WK_ATTN_COLS = 48 };
 
 /* How the chains of one stage are cut for one number of tokens and of picked rows. Kept from pass to pass while those
@@ -54,11 +56,14 @@ typedef struct wk_clock {
 typedef struct wk_scratch {
     uint8_t *priv;    /* plan->priv_bytes: row work done redundantly */
     wk_panel panel[2];
-    float *tail;      /* [max rows][16]: last panel of a matrix whose rows 16 does not divide */
+    float *tail;      /* [WK_TOK_BLOCK][16]: last panel of a matrix whose rows 16 does not divide */
+    float *acc_rows;  /* [WK_TOK_BLOCK][32]: sums of a pair of panels between pieces of k */
     float *q, *score; /* attention: [cols][hd], [cols][64] */
-    wk_partial acc, page;
+    wk_partial acc;   /* attention: of a task's columns */
     uint8_t *lo, *hi;
     void *cast;       /* [hd] in the cache type */
+    wk_act q8;        /* Q8_0 cache: the queries as A32, [cols] */
+    float *wide;      /* Q8_0 cache: [64][hd] values of a page */
     wk_clock clock;
     uint8_t *base;    /* what is freed */
 } wk_scratch;
@@ -67,6 +72,7 @@ struct wk_exec {
     wk_dev *dev;
     const wk_plan *plan;
     wk_pages weights, arena, kv;
+    wk_warm *warm; /* populates kv in the background */
     wk_packed *w;
     wk_scratch *scratch; /* [n_thread] */
     uint32_t n_page;
@@ -116,11 +122,24 @@ wk_act wk_val_act(const wk_ctx *c, int32_t v);
 int wk_attn_plan(wk_exec *x);
 void wk_attn_run(const wk_ctx *c, const wk_step *s, const wk_attn_list *l, int32_t task);
 wk_attn_list *wk_attn_list_of(wk_exec *x, int32_t window);
+/* What attention over a Q8_0 cache needs beside: its size, and its pointers at p. Nothing for other types. */
+size_t wk_attn_act_bytes(const wk_plan *p, size_t cols);
+void wk_attn_place_act(wk_scratch *s, uint8_t *at, const wk_plan *p, size_t cols);
 
 static inline uint8_t *wk_kv_head(const wk_exec *x, uint32_t page, int32_t layer, int32_t head) {
     return x->kv.p + (size_t)page * x->kv_page_bytes +
            ((size_t)layer * (size_t)x->plan->n_head_kv + (size_t)head) * x->kv_head_bytes;
 }
-static inline size_t wk_kv_elem(int type) { return type == WK_KV_F32 ? 4 : 2; }
+/* K and V of one head of a page (simd/kernels.h, wk_attn_page). */
+static inline size_t wk_kv_elem(int type) { return type == WK_KV_F32 ? 4 : 2; } /* not Q8_0 */
+static inline size_t wk_kv_k_bytes(int type, int32_t hd) {
+    if (type == WK_KV_Q8_0)
+        return WK_KV_PAGE / WK_PANEL * wk_panel_bytes(WK_FMT_Q8_0, (size_t)hd);
+    return (size_t)WK_KV_PAGE * (size_t)hd * wk_kv_elem(type);
+}
+static inline size_t wk_kv_v_bytes(int type, int32_t hd) {
+    if (type == WK_KV_Q8_0) return (size_t)WK_KV_PAGE * wk_row_bytes(WK_FMT_Q8_0, (size_t)hd);
+    return wk_kv_k_bytes(type, hd);
+}
 
 #endif

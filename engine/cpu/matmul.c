@@ -13,39 +13,73 @@ typedef struct mm {
     const wk_gemm *g;
 } mm;
 
-/* Panels p .. p+np-1 (np = 1 or 2) for tokens t0 .. t1-1 into dst (row of token t0), ld apart. */
+/* A row that is little longer than a piece is one piece: a short rest costs as much as half of one. */
+static int piece_of(const mm *m) {
+    const int kc = m->g->kc;
+    return m->w->k <= kc + kc / 4 && m->w->k <= WK_KC_WHOLE ? m->w->k : kc;
+}
+
+/* Panels p .. p+np-1 (np = 1 or 2) for tokens t0 .. t1-1 into dst (row of token t0), ld apart. Sums of several pieces
+ * wait in a block of their own: rows of dst may lie a power of two apart, where they push each other out. */
 static void panels_gemm(const mm *m, int32_t panel, int np, int32_t t0, int32_t t1, float *dst,
                         size_t ld) {
     const wk_kernels *k = &m->c->x->dev->k;
     wk_scratch *s = &m->c->x->scratch[m->c->rank];
     const uint8_t *w = m->p->p + (size_t)panel * m->p->panel_bytes;
-    const int kc = m->g->kc, cols = m->g->cols;
+    const int kc = piece_of(m), cols = m->g->cols;
+    const bool apart = kc < m->w->k;
+    float *y = apart ? s->acc_rows : dst;
+    const size_t ly = apart ? (size_t)np * WK_PANEL : ld;
     for (int k0 = 0; k0 < m->w->k; k0 += kc) {
         const int left = m->w->k - k0, klen = left < kc ? left : kc;
         for (int i = 0; i < np; i++)
             k->expand[m->w->fmt](&s->panel[i], w + (size_t)i * m->p->panel_bytes, k0, klen);
         for (int32_t t = t0; t < t1; t += cols) {
             const wk_act x = wk_act_at(&m->x, m->x_kind, t, k0);
-            m->g->tile(dst + (size_t)(t - t0) * ld, ld, s->panel, np, &x,
+            m->g->tile(y + (size_t)(t - t0) * ly, ly, s->panel, np, &x,
                        t1 - t < cols ? t1 - t : cols, klen, k0 == 0);
         }
     }
+    for (int32_t t = 0; apart && t < t1 - t0; t++)
+        memcpy(dst + (size_t)t * ld, y + (size_t)t * ly, ly * sizeof(float));
 }
 
-/* The last panel of a matrix whose rows 16 does not divide: through a buffer, then the rows that exist. */
-static void tail_panel(const mm *m, int32_t panel, int32_t t0, int32_t t1, float *dst, size_t ld) {
-    const wk_exec *x = m->c->x;
-    float *tmp = x->scratch[m->c->rank].tail;
-    const int32_t rows = m->w->n_row - panel * WK_PANEL;
-    if (t1 - t0 == 1) {
+/* n panels for tokens t0 .. t1-1: the way for their number. */
+static void panels(const mm *m, int32_t panel, int32_t n, int32_t t0, int32_t t1, float *dst, size_t ld) {
+    const wk_kernels *k = &m->c->x->dev->k;
+    const uint8_t *w = m->p->p + (size_t)panel * m->p->panel_bytes;
+    const int32_t n_tok = t1 - t0, n_pass = (n_tok + WK_FEW - 1) / WK_FEW;
+    const int pair = m->g->rows / WK_PANEL;
+    if (n_tok == 1) {
         const wk_act a = wk_act_at(&m->x, m->x_kind, t0, 0);
-        x->dev->k.gemv[m->w->fmt](tmp, m->p->p + (size_t)panel * m->p->panel_bytes, &a, 1, m->w->k);
+        k->gemv[m->w->fmt](dst, w, &a, n, m->w->k);
+    } else if (k->few[m->w->fmt] && n_tok <= 2 * WK_FEW) { /* the second pass finds the panel in L1 or L2 */
+        for (int32_t i = 0; i < n; i += n_pass == 1 ? n : 1)
+            for (int32_t j = 0; j < n_pass; j++) {
+                const int32_t a0 = n_tok * j / n_pass, a1 = n_tok * (j + 1) / n_pass;
+                const wk_act a = wk_act_at(&m->x, m->x_kind, t0 + a0, 0);
+                k->few[m->w->fmt](dst + (size_t)a0 * ld + (size_t)i * WK_PANEL, ld,
+                                  w + (size_t)i * m->p->panel_bytes, &a, a1 - a0,
+                                  n_pass == 1 ? n : 1, m->w->k);
+            }
     } else {
-        panels_gemm(m, panel, 1, t0, t1, tmp, WK_PANEL);
+        for (int32_t i = 0; i < n; i += pair)
+            panels_gemm(m, panel + i, n - i < pair ? 1 : pair, t0, t1, dst + (size_t)i * WK_PANEL, ld);
     }
-    for (int32_t t = t0; t < t1; t++)
-        memcpy(dst + (size_t)(t - t0) * ld, tmp + (size_t)(t - t0) * WK_PANEL,
-               (size_t)rows * sizeof(float));
+}
+
+/* Tokens t0 .. t1-1, at most WK_TOK_BLOCK. The last panel of a matrix whose rows 16 does not divide goes through a
+ * buffer. */
+static void token_block(const mm *m, wk_range r, float *dst, size_t ld) {
+    const int32_t end = r.r1 == m->w->n_row ? m->w->n_row / WK_PANEL : r.r1 / WK_PANEL;
+    const int32_t first = r.r0 / WK_PANEL, rest = r.r1 - end * WK_PANEL;
+    float *tail = m->c->x->scratch[m->c->rank].tail;
+    if (end > first) panels(m, first, end - first, r.t0, r.t1, dst + r.r0, ld);
+    if (rest <= 0) return;
+    panels(m, end, 1, r.t0, r.t1, tail, WK_PANEL);
+    for (int32_t t = 0; t < r.t1 - r.t0; t++)
+        memcpy(dst + (size_t)t * ld + (size_t)end * WK_PANEL, tail + (size_t)t * WK_PANEL,
+               (size_t)rest * sizeof(float));
 }
 
 void wk_exec_matmul(const wk_ctx *c, const wk_step *s, wk_range r) {
@@ -54,22 +88,8 @@ void wk_exec_matmul(const wk_ctx *c, const wk_step *s, wk_range r) {
         .c = c, .w = &x->plan->weight[s->w[0]], .p = &x->w[s->w[0]], .x = wk_val_act(c, s->src[0])};
     m.x_kind = wk_formats[m.w->fmt].act;
     m.g = &x->dev->k.gemm[wk_formats[m.w->fmt].kind];
-    const size_t ld = (size_t)x->plan->val[s->dst].dim;
-    const int32_t whole =
-        r.r1 == m.w->n_row ? m.w->n_row / WK_PANEL : r.r1 / WK_PANEL; /* full panels end here */
-    int32_t panel = r.r0 / WK_PANEL;
-    float *dst = wk_val_f32(c, s->dst, r.t0);
-    if (r.t1 - r.t0 == 1 && whole > panel) {
-        const wk_act a = wk_act_at(&m.x, m.x_kind, r.t0, 0);
-        x->dev->k.gemv[m.w->fmt](dst + panel * WK_PANEL, m.p->p + (size_t)panel * m.p->panel_bytes,
-                                 &a, whole - panel, m.w->k);
-        panel = whole;
+    for (int32_t t = r.t0; t < r.t1; t += WK_TOK_BLOCK) {
+        const wk_range b = {r.r0, r.r1, t, r.t1 - t < WK_TOK_BLOCK ? r.t1 : t + WK_TOK_BLOCK};
+        token_block(&m, b, wk_val_f32(c, s->dst, t), (size_t)x->plan->val[s->dst].dim);
     }
-    const int pair = m.g->rows / WK_PANEL;
-    while (panel < whole) {
-        const int np = whole - panel < pair ? 1 : pair;
-        panels_gemm(&m, panel, np, r.t0, r.t1, dst + panel * WK_PANEL, ld);
-        panel += np;
-    }
-    if (whole * WK_PANEL < r.r1) tail_panel(&m, whole, r.t0, r.t1, dst + whole * WK_PANEL, ld);
 }

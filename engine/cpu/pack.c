@@ -1,6 +1,11 @@
-/* pack.c: weights -> panels. A slice of one matrix at a time, its panels dealt to the team, the file's pages dropped
- * behind it, so that no more than a slice of raw bytes stands in memory beside the packed ones. (A whole matrix was
- * measured: the peak of gemma-3-270m at 256 tokens of context is 371 MB then, and 290 MB with slices.) */
+/* pack.c: weights -> panels, in one region of the team over all weights.
+ *
+ * Work is dealt in pieces of the target, one huge page each: whoever packs a piece also takes its page faults (first
+ * touch; two threads in one fresh huge page would both clear it, and one of them for nothing), maps the file's bytes
+ * for it and drops them behind it, so that no more than a piece a thread of raw bytes stands in memory beside the
+ * packed ones. Slices of one matrix at a time, a region each, were measured: 3 s for 0.8 GB of Q4_K_M beside busy
+ * neighbours, most of it spent by threads that waited for each other; this takes 0.4 s there. One core packs 3 to 6
+ * GB/s; clearing the target's pages comes on top, 1 to 10 GB/s, slowest in a virtual machine that gives them back. */
 #include "engine/cpu/pack.h"
 
 #include <stdatomic.h>
@@ -10,17 +15,22 @@
 #include "engine/base/os.h"
 #include "simd/format.h"
 
-/* One weight as the team works on it. */
-typedef struct pack_job {
-    const wk_weight *w;
-    uint8_t *dst;
-    uint8_t *gather; /* [team][16 rows] for rows that are taken out of order */
-    size_t panel_bytes;
-    int32_t first, last; /* panels of this slice */
-    wk_tickets tickets;
-    int32_t per; /* panels a ticket */
-    _Atomic int32_t bad_row;
-} pack_job;
+/* Bytes of the target: a huge page; less where there would be few, for the sake of the team and of progress. */
+enum { PIECE = 2 << 20, PAGE = 4096, N_PIECE = 32 };
+#define ALL_FINITE UINT64_MAX
+
+typedef struct pack_work {
+    const wk_plan *plan;
+    const wk_packed *out; /* [n_weight], in the order of the target */
+    uint8_t *base;
+    size_t total, piece, n_piece; /* bytes, bytes of a piece */
+    uint8_t *gather;              /* [team][gather_bytes]: rows that are taken out of order */
+    size_t gather_bytes;
+    const wk_host *host;
+    _Atomic size_t next, done; /* pieces dealt out, bytes packed */
+    _Atomic uint64_t bad;      /* first weight << 32 | row that is not finite */
+    atomic_bool cancelled;
+} pack_work;
 
 static bool weight_bytes(const wk_weight *w, size_t *panel_bytes, int32_t *n_panel, size_t *bytes) {
     if (w->is_vector) {
@@ -45,111 +55,169 @@ bool wk_pack_bytes(const wk_plan *p, size_t *out) {
     return true;
 }
 
-/* The 16 rows of a panel lie at a fixed distance, or are gathered. */
-static const uint8_t *panel_rows(pack_job *j, int rank, int32_t row, int32_t n) {
-    const wk_weight *w = j->w;
+/* Keeps the first of all weights and rows, whoever finds it first. */
+static void note_bad(pack_work *k, int32_t weight, int32_t row) {
+    const uint64_t at = (uint64_t)weight << 32 | (uint32_t)row;
+    uint64_t old = atomic_load(&k->bad);
+    while (at < old && !atomic_compare_exchange_weak(&k->bad, &old, at)) {
+    }
+}
+
+/* The rows of a panel lie at a fixed distance, or are gathered. */
+static const uint8_t *panel_rows(const wk_weight *w, uint8_t *gather, int32_t row, int32_t n) {
     if (!w->unrotate) return w->data + (size_t)row * w->row_bytes;
-    uint8_t *g = j->gather + (size_t)rank * WK_PANEL * w->row_bytes;
     for (int32_t i = 0; i < n; i++)
-        memcpy(g + (size_t)i * w->row_bytes,
+        memcpy(gather + (size_t)i * w->row_bytes,
                w->data + (size_t)wk_weight_row(w, row + i) * w->row_bytes, w->row_bytes);
-    return g;
+    return gather;
 }
 
-static void pack_panel(pack_job *j, int rank, int32_t panel) {
-    const wk_weight *w = j->w;
+/* Panels first .. last-1 of a matrix; false when a row is not finite. */
+static bool pack_panels(pack_work *k, int32_t weight, uint8_t *gather, int32_t first,
+                        int32_t last) {
+    const wk_weight *w = &k->plan->weight[weight];
+    const wk_packed *o = &k->out[weight];
     const wk_format *f = &wk_formats[w->fmt];
-    const int32_t row = panel * WK_PANEL, left = w->n_row - row,
-                  n = left < WK_PANEL ? left : WK_PANEL;
-    const uint8_t *rows = panel_rows(j, rank, row, n);
-    for (int32_t i = 0; i < n; i++)
-        if (f->find_nonfinite(rows + (size_t)i * w->row_bytes, w->k) >= 0)
-            atomic_store(&j->bad_row, row + i);
-    f->pack(j->dst + (size_t)panel * j->panel_bytes, rows, w->row_bytes, n, w->k);
+    uint8_t *dst = k->base + (o->p - k->base) + (size_t)first * o->panel_bytes;
+    for (int32_t i = first; i < last; i++, dst += o->panel_bytes) {
+        const int32_t row = i * WK_PANEL, left = w->n_row - row,
+                      n = left < WK_PANEL ? left : WK_PANEL;
+        const uint8_t *rows = panel_rows(w, gather, row, n);
+        for (int32_t r = 0; r < n; r++) {
+            if (f->find_nonfinite(rows + (size_t)r * w->row_bytes, w->k) < 0) continue;
+            note_bad(k, weight, row + r);
+            return false;
+        }
+        f->pack(dst, rows, w->row_bytes, n, w->k);
+    }
+    return true;
 }
 
+static bool pack_vector(pack_work *k, int32_t weight) {
+    const wk_weight *w = &k->plan->weight[weight];
+    const wk_format *f = &wk_formats[w->fmt];
+    uint8_t *dst = k->base + (k->out[weight].p - k->base);
+    if (f->find_nonfinite(w->data, w->k) >= 0) {
+        note_bad(k, weight, 0);
+        return false;
+    }
+    f->decode((float *)(void *)dst, w->data, w->k);
+    return true;
+}
+
+/* First panel of a weight that begins at byte `at` of the target or behind it. */
+static int32_t panel_from(const pack_work *k, const wk_packed *o, size_t at) {
+    const size_t off = (size_t)(o->p - k->base);
+    if (at <= off) return 0;
+    const size_t i = (at - off + o->panel_bytes - 1) / o->panel_bytes;
+    return i < (size_t)o->n_panel ? (int32_t)i : o->n_panel;
+}
+
+/* What of one weight begins in bytes from .. to-1 of the target. */
+static bool pack_part(pack_work *k, int32_t weight, uint8_t *gather, size_t from, size_t to) {
+    const wk_weight *w = &k->plan->weight[weight];
+    const wk_packed *o = &k->out[weight];
+    const size_t off = (size_t)(o->p - k->base);
+    if (w->is_vector) return off < from || off >= to || pack_vector(k, weight);
+    const int32_t first = panel_from(k, o, from), last = panel_from(k, o, to);
+    if (first >= last) return true;
+    const size_t row = (size_t)first * WK_PANEL, all = (size_t)w->n_row,
+                 end = (size_t)last * WK_PANEL < all ? (size_t)last * WK_PANEL : all;
+    const uint8_t *src = w->data + row * w->row_bytes;
+    const size_t n = (end - row) * w->row_bytes;
+    wk_os_populate(src, n, false);
+    const bool ok = pack_panels(k, weight, gather, first, last);
+    wk_os_drop(src,
+               n); /* what another thread still reads of an un-rotated head comes back by a fault */
+    return ok;
+}
+
+/* The last weight that begins at byte `at` of the target or before it. */
+static int32_t weight_at(const pack_work *k, size_t at) {
+    int32_t lo = 0, hi = k->plan->n_weight;
+    while (hi - lo > 1) {
+        const int32_t mid = lo + (hi - lo) / 2;
+        if ((size_t)(k->out[mid].p - k->base) <= at)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static bool pack_piece(pack_work *k, size_t piece, uint8_t *gather) {
+    const size_t from = piece * k->piece,
+                 to = k->total - from < k->piece ? k->total : from + k->piece;
+    wk_os_populate(k->base + from, to - from, true);
+    for (int32_t i = weight_at(k, from); i < k->plan->n_weight; i++) {
+        if ((size_t)(k->out[i].p - k->base) >= to) break;
+        if (!pack_part(k, i, gather, from, to)) return false;
+    }
+    atomic_fetch_add(&k->done, to - from);
+    return true;
+}
+
+/* Pieces are dealt in order, so that all before a bad row are looked at as well: the first one is named. */
 static void pack_rank(void *ud, int rank) {
-    pack_job *j = ud;
-    wk_ticket_it it = {0};
-    uint32_t ticket;
-    while (wk_tickets_next(&j->tickets, rank, &it, &ticket)) {
-        const int32_t first = j->first + (int32_t)ticket * j->per;
-        for (int32_t i = first; i < first + j->per && i < j->last; i++) pack_panel(j, rank, i);
+    pack_work *k = ud;
+    uint8_t *gather = k->gather + (size_t)rank * k->gather_bytes;
+    while (!atomic_load(&k->cancelled) && atomic_load(&k->bad) == ALL_FINITE) {
+        const size_t piece = atomic_fetch_add(&k->next, 1);
+        if (piece >= k->n_piece || !pack_piece(k, piece, gather)) return;
+        if (rank == 0 && k->host->progress &&
+            !k->host->progress(k->host->ud, atomic_load(&k->done), k->total))
+            atomic_store(&k->cancelled, true);
     }
 }
 
-enum { SLICE = 8 << 20, TICKET = 65536 }; /* bytes */
-
-static void pack_slice(pack_job *j, int32_t first, int32_t last, wk_team *team) {
-    const wk_weight *w = j->w;
-    const size_t row = (size_t)first * WK_PANEL;
-    const size_t end =
-        (size_t)last * WK_PANEL < (size_t)w->n_row ? (size_t)last * WK_PANEL : (size_t)w->n_row;
-    j->first = first;
-    j->last = last;
-    wk_tickets_set(&j->tickets, (uint32_t)((last - first + j->per - 1) / j->per),
-                   wk_team_size(team));
-    wk_team_run(team, pack_rank, j);
-    if (!w->unrotate)
-        wk_os_drop(w->data + row * w->row_bytes,
-                   (end - row) * w->row_bytes); /* else a head may go on */
+/* Where each weight goes, and the room that gathering takes. */
+static void lay_out(wk_packed *out, pack_work *k) {
+    uint8_t *dst = k->base;
+    for (int32_t i = 0; i < k->plan->n_weight; i++) {
+        const wk_weight *w = &k->plan->weight[i];
+        size_t bytes = 0;
+        out[i].p = dst;
+        (void)weight_bytes(w, &out[i].panel_bytes, &out[i].n_panel, &bytes); /* by wk_pack_bytes */
+        if (w->unrotate && w->row_bytes > k->gather_bytes / WK_PANEL)
+            k->gather_bytes = WK_PANEL * w->row_bytes;
+        dst += bytes;
+    }
 }
 
-static int pack_matrix(wk_packed *out, uint8_t *dst, const wk_weight *w, wk_team *team,
-                       wk_err *err) {
-    pack_job j = {.w = w, .dst = dst, .bad_row = -1};
-    size_t bytes;
-    int32_t n_panel, bad = -1;
-    if (!weight_bytes(w, &j.panel_bytes, &n_panel, &bytes))
-        return wk_fail(err, WICK_E_SHAPE, "%s: its size overflows", w->name);
-    if (w->unrotate) {
-        j.gather = wk_alloc_array((size_t)wk_team_size(team) * WK_PANEL, w->row_bytes);
-        if (!j.gather) return wk_fail(err, WICK_E_NOMEM, "no memory to pack %s", w->name);
-    }
-    j.per = (int32_t)(TICKET / j.panel_bytes) + 1;
-    const int32_t step = (int32_t)(SLICE / j.panel_bytes) + 1;
-    for (int32_t i = 0; i < n_panel && bad < 0; i += step) {
-        pack_slice(&j, i, n_panel - i < step ? n_panel : i + step, team);
-        bad = atomic_load(&j.bad_row);
-    }
-    wk_free(j.gather);
-    if (bad >= 0)
+static int judge(pack_work *k, wk_err *err) {
+    const uint64_t bad = atomic_load(&k->bad);
+    if (bad != ALL_FINITE) {
+        const wk_weight *w = &k->plan->weight[bad >> 32];
+        if (w->is_vector)
+            return wk_fail(err, WICK_E_FORMAT, "%s holds a value that is not a finite number",
+                           w->name);
         return wk_fail(err, WICK_E_FORMAT,
                        "%s holds a value that is not a finite number (row %d of %d)", w->name,
-                       (int)bad, (int)w->n_row);
-    *out = (wk_packed){dst, j.panel_bytes, n_panel};
-    return WICK_OK;
-}
-
-static int pack_vector(wk_packed *out, uint8_t *dst, const wk_weight *w, wk_err *err) {
-    const wk_format *f = &wk_formats[w->fmt];
-    if (f->find_nonfinite(w->data, w->k) >= 0)
-        return wk_fail(err, WICK_E_FORMAT, "%s holds a value that is not a finite number", w->name);
-    f->decode((float *)(void *)dst, w->data, w->k);
-    *out = (wk_packed){dst, 0, 0};
-    return WICK_OK;
+                       (int)(uint32_t)bad, (int)w->n_row);
+    }
+    if (!atomic_load(&k->cancelled) && k->host->progress &&
+        !k->host->progress(k->host->ud, k->total, k->total))
+        atomic_store(&k->cancelled, true);
+    return atomic_load(&k->cancelled) ? wk_fail(err, WICK_E_CANCELED, "loading was cancelled")
+                                      : WICK_OK;
 }
 
 int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, wk_team *team, const wk_host *host,
                 wk_err *err) {
-    size_t total = 0;
-    if (!wk_pack_bytes(p, &total)) return wk_fail(err, WICK_E_SHAPE, "the weights' size overflows");
-    if (!wk_pages_map(mem, total ? total : 64))
-        return wk_fail(err, WICK_E_NOMEM, "no memory for %zu MiB of weights", total >> 20);
-    uint8_t *dst = mem->p;
-    for (int32_t i = 0; i < p->n_weight; i++) {
-        const wk_weight *w = &p->weight[i];
-        size_t panel_bytes, bytes = 0;
-        int32_t n_panel;
-        (void)weight_bytes(w, &panel_bytes, &n_panel, &bytes); /* checked by wk_pack_bytes */
-        if (w->is_vector)
-            WK_TRY(pack_vector(&out[i], dst, w, err));
-        else
-            WK_TRY(pack_matrix(&out[i], dst, w, team, err));
-        wk_os_drop(w->data, (size_t)w->n_row * w->row_bytes);
-        dst += bytes;
-        if (host->progress && !host->progress(host->ud, (uint64_t)(dst - mem->p), total))
-            return wk_fail(err, WICK_E_CANCELED, "loading was cancelled");
-    }
-    return WICK_OK;
+    pack_work k = {.plan = p, .out = out, .host = host, .bad = ALL_FINITE};
+    if (!wk_pack_bytes(p, &k.total))
+        return wk_fail(err, WICK_E_SHAPE, "the weights' size overflows");
+    if (!wk_pages_map(mem, k.total ? k.total : 64))
+        return wk_fail(err, WICK_E_NOMEM, "no memory for %zu MiB of weights", k.total >> 20);
+    k.base = mem->p;
+    k.piece = k.total / N_PIECE < PIECE ? k.total / N_PIECE / PAGE * PAGE + PAGE : PIECE;
+    k.n_piece = k.total / k.piece + (k.total % k.piece != 0);
+    lay_out(out, &k);
+    k.gather = wk_alloc_array((size_t)wk_team_size(team), k.gather_bytes);
+    if (!k.gather) return wk_fail(err, WICK_E_NOMEM, "no memory to pack the weights");
+    wk_team_run(team, pack_rank, &k);
+    wk_free(k.gather);
+    for (int32_t i = 0; i < p->n_weight; i++)
+        wk_os_drop(p->weight[i].data, (size_t)p->weight[i].n_row * p->weight[i].row_bytes);
+    return judge(&k, err);
 }

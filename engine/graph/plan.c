@@ -434,6 +434,14 @@ static int fill_plan(build *b, const wk_store *s, const wk_plan_options *o, wk_b
     return wk_slots_place(b->p, o->keep, err);
 }
 
+/* Blocks of a Q8_0 cache lie inside a head. */
+static int check_cache(const wk_dims *d, const wk_plan_options *o, wk_err *err) {
+    if (o->kv_type != WK_KV_Q8_0 || d->head_dim % 32 == 0) return WICK_OK;
+    return wk_fail(err, WICK_E_UNSUPPORTED,
+                   "a q8_0 KV cache needs a head_dim that is a multiple of 32, this model's is %d: take f16",
+                   (int)d->head_dim);
+}
+
 int wk_plan_build(wk_plan **out, const wk_store *s, const wk_plan_options *o, wk_err *err) {
     wk_err own;
     if (!err) err = &own; /* messages are put together from parts */
@@ -444,6 +452,7 @@ int wk_plan_build(wk_plan **out, const wk_store *s, const wk_plan_options *o, wk
     WK_TRY(check_options(o, err));
     WK_TRY(find_arch(&a, s, err));
     WK_TRY(wk_dims_read(&d, s, a, err));
+    WK_TRY(check_cache(&d, o, err));
     WK_TRY(wk_bind(&w, s, a, &d, err));
     int rc;
     build b = {.p = new_plan(a, &d, o), .a = a, .d = &d, .w = &w};

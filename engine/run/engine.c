@@ -10,6 +10,16 @@
 #include "engine/cpu/cpu.h"
 #include "engine/run/sched.h"
 
+/* A function that waits for the engine's thread, on its caller's stack. */
+typedef struct engine_call {
+    wk_engine_fn *fn;
+    void *ud;
+    wk_err *err;
+    int rc;
+    bool is_done;
+    struct engine_call *next;
+} engine_call;
+
 struct wk_engine {
     _Atomic int ref;
     wk_fit fit;
@@ -28,6 +38,8 @@ struct wk_engine {
     pthread_mutex_t mu;
     wk_request **mail; /* [max_queue] */
     int32_t n_mail;
+    engine_call *call;      /* oldest first */
+    pthread_cond_t call_end; /* some call is done */
     bool closing;
     _Atomic uint32_t wake;
 };
@@ -42,6 +54,71 @@ static bool read_mail(wk_engine *e) {
     pthread_mutex_unlock(&e->mu);
     return closing;
 }
+
+/* ---- calls --------------------------------------------------------------------------------------- */
+
+/* The oldest call leaves the list and is the thread's; its caller still waits. */
+static engine_call *take_call(wk_engine *e) {
+    pthread_mutex_lock(&e->mu);
+    engine_call *c = e->call;
+    if (c) e->call = c->next;
+    pthread_mutex_unlock(&e->mu);
+    return c;
+}
+
+/* The caller may be gone as soon as the lock is free. */
+static void end_call(wk_engine *e, engine_call *c, int rc) {
+    pthread_mutex_lock(&e->mu);
+    c->rc = rc;
+    c->is_done = true;
+    pthread_cond_broadcast(&e->call_end);
+    pthread_mutex_unlock(&e->mu);
+}
+
+static bool run_call(wk_engine *e) {
+    engine_call *c = take_call(e);
+    if (c) end_call(e, c, c->fn(&e->s, c->ud, c->err));
+    return c != NULL;
+}
+
+static int refuse_closed(wk_err *err) {
+    return wk_fail(err, WICK_E_CANCELED, "the engine was closed");
+}
+
+/* Nobody calls any more: closing is set. */
+static void cancel_calls(wk_engine *e) {
+    engine_call *c;
+    while ((c = take_call(e))) end_call(e, c, refuse_closed(c->err));
+}
+
+int wk_engine_call(wk_engine *e, wk_engine_fn *fn, void *ud, wk_err *err) {
+    engine_call c = {.fn = fn, .ud = ud, .err = err};
+    if (pthread_equal(pthread_self(), e->thread))
+        return wk_fail(err, WICK_E_ARG, "called from the engine's own thread, inside a callback");
+    wk_engine_hold(e); /* the lock outlives a close */
+    pthread_mutex_lock(&e->mu);
+    if (e->closing) {
+        c.rc = refuse_closed(err);
+    } else {
+        engine_call **at = &e->call;
+        while (*at) at = &(*at)->next;
+        *at = &c;
+        wk_engine_wake(e);
+        while (!c.is_done) pthread_cond_wait(&e->call_end, &e->mu);
+    }
+    pthread_mutex_unlock(&e->mu);
+    wk_engine_drop(e);
+    return c.rc;
+}
+
+bool wk_engine_is_closing(wk_engine *e) {
+    pthread_mutex_lock(&e->mu);
+    const bool closing = e->closing;
+    pthread_mutex_unlock(&e->mu);
+    return closing;
+}
+
+/* ---- the thread ---------------------------------------------------------------------------------- */
 
 static int open_device(wk_engine *e, wk_err *err);
 
@@ -60,10 +137,11 @@ static void *engine_thread(void *ud) {
     while (!rc) {
         const uint32_t seen = atomic_load(&e->wake);
         if (read_mail(e)) break;
-        const bool worked = wk_sched_round(&e->s);
-        if (!worked) wk_os_futex_wait((const uint32_t *)(void *)&e->wake, seen, -1);
+        const bool called = run_call(e), worked = wk_sched_round(&e->s);
+        if (!worked && !called) wk_os_futex_wait((const uint32_t *)(void *)&e->wake, seen, -1);
     }
     if (!rc) wk_sched_cancel_all(&e->s);
+    cancel_calls(e);
     if (e->s.exec) e->s.ops->unprepare(e->s.exec);
     wk_fp_leave(fp);
     return NULL;
@@ -112,6 +190,7 @@ int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const 
     if (!e) return wk_fail(err, WICK_E_NOMEM, "no memory for an engine");
     atomic_init(&e->ref, 1);
     pthread_mutex_init(&e->mu, NULL);
+    pthread_cond_init(&e->call_end, NULL);
     e->cfg = *c;
     e->tok = tok;
     e->mail = wk_new_n(wk_request *, (size_t)c->max_queue);
@@ -161,6 +240,7 @@ void wk_engine_hold(wk_engine *e) { atomic_fetch_add(&e->ref, 1); }
 
 void wk_engine_drop(wk_engine *e) {
     if (!e || atomic_fetch_sub(&e->ref, 1) != 1) return;
+    pthread_cond_destroy(&e->call_end);
     pthread_mutex_destroy(&e->mu);
     wk_free(e);
 }
@@ -171,7 +251,7 @@ int wk_engine_submit(wk_engine *e, wk_request *r, wk_err *err) {
     const int32_t n_queued =
         e->n_mail + atomic_load(&e->s.s_waiting); /* falls only, but for read_mail */
     if (e->closing)
-        rc = wk_fail(err, WICK_E_CANCELED, "the engine was closed");
+        rc = refuse_closed(err);
     else if (n_queued >= e->cfg.max_queue)
         rc = wk_fail(err, WICK_E_BUSY, "%d requests wait already, the queue holds %d",
                      (int)n_queued, (int)e->cfg.max_queue);
@@ -193,6 +273,7 @@ int32_t wk_engine_n_ctx(const wk_engine *e) { return e->fit.n_ctx; }
 int32_t wk_engine_n_vocab(const wk_engine *e) { return e->n_vocab; }
 const wk_fit *wk_engine_fit(const wk_engine *e) { return &e->fit; }
 const char *wk_engine_level(const wk_engine *e) { return e->s.kern->level; }
+const wk_plan *wk_engine_plan(const wk_engine *e) { return e->plan; }
 
 void wk_engine_read_stats(const wk_engine *e, wk_engine_stats *out) {
     const wk_sched *s = &e->s;

@@ -2,7 +2,7 @@
  *
  *   submit --> mailbox --> waiting --> active (pages, batch) --> events
  *
- * Lock `mu` guards the mailbox and `closing`; everything else belongs to the engine thread, the counters of
+ * Lock `mu` guards the mailbox, the calls and `closing`; everything else belongs to the engine thread, the counters of
  * wk_engine_stats are atomics. The thread sleeps on the futex word `wake`. */
 #ifndef WK_ENGINE_H
 #define WK_ENGINE_H
@@ -47,10 +47,22 @@ void wk_engine_drop(wk_engine *e);
 int wk_engine_submit(wk_engine *e, wk_request *r, wk_err *err);
 /* Something changed: cancel flag, room in a ring. Async-signal-safe. */
 void wk_engine_wake(wk_engine *e);
+
+/* Runs fn on the engine's thread, between two rounds, with that thread's working set; returns what fn returned, when it
+ * is done. Calls run one at a time in order of arrival, requests go on between them. fn may use what a round makes anew
+ * (the batch arrays, logits, row) and pages that are not promised to requests; it gives back what it takes. A long one
+ * asks wk_engine_is_closing now and then. E_CANCELED: the engine closed before fn began. E_ARG: from the engine's
+ * thread itself, which would wait for ever. */
+struct wk_sched;
+typedef int wk_engine_fn(struct wk_sched *s, void *ud, wk_err *err);
+int wk_engine_call(wk_engine *e, wk_engine_fn *fn, void *ud, wk_err *err);
+bool wk_engine_is_closing(wk_engine *e);
+
 int32_t wk_engine_n_ctx(const wk_engine *e);
 int32_t wk_engine_n_vocab(const wk_engine *e);
 const wk_fit *wk_engine_fit(const wk_engine *e);
 const char *wk_engine_level(const wk_engine *e);
+const wk_plan *wk_engine_plan(const wk_engine *e);
 
 typedef struct wk_engine_stats {
     int32_t running, waiting, pages_total, pages_free, pages_cached;

@@ -1,4 +1,5 @@
-/* probe.c: read bandwidth, by the sum of all words of a buffer that each thread has written itself. */
+/* probe.c: read bandwidth, by the sum of all words of a buffer that each thread has written itself; speed of the
+ * arithmetic, by a level's yardstick on all threads at once. */
 #include "engine/run/probe.h"
 
 #include "engine/base/arena.h"
@@ -59,4 +60,49 @@ out:
     wk_pages_unmap(&mem);
     wk_team_free(p.team);
     return rc;
+}
+
+/* ---- arithmetic ---------------------------------------------------------------------------------- */
+
+enum { PEAK_PASSES = 24, PEAK_START = 1024, PASS_NS = 4000000 };
+
+typedef struct peak {
+    wk_team *team;
+    uint64_t (*fn)(uint64_t n);
+    _Atomic uint64_t macs; /* of the pass, all threads */
+    uint64_t n;            /* rounds of a pass; between barriers rank 0 writes it */
+    double best;           /* multiply-adds a second; written by rank 0 */
+} peak;
+
+/* One pass of all threads; rank 0 gets its nanoseconds. */
+static uint64_t time_peak(peak *p, int rank) {
+    if (rank == 0) p->macs = 0;
+    wk_team_barrier(p->team, rank);
+    const uint64_t t0 = wk_os_now_ns();
+    p->macs += p->fn(p->n);
+    wk_team_barrier(p->team, rank);
+    const uint64_t ns = wk_os_now_ns() - t0;
+    return ns ? ns : 1;
+}
+
+/* The first passes grow until one is long enough to measure; short ones find the moments without a neighbour. */
+static void peak_rank(void *ud, int rank) {
+    peak *p = ud;
+    for (int i = 0; i < PEAK_PASSES; i++) {
+        const uint64_t ns = time_peak(p, rank);
+        if (rank != 0) continue;
+        const double rate = (double)p->macs / (double)ns * 1e9;
+        if (rate > p->best) p->best = rate;
+        if (ns < PASS_NS / 2) p->n = ns < PASS_NS / 8 ? p->n * 8 : p->n * 2;
+    }
+}
+
+int wk_probe_peak(double *out, uint64_t (*fn)(uint64_t n), int n_thread, int n_cpu, wk_err *err) {
+    peak p = {.fn = fn, .n = PEAK_START, .team = wk_team_new(n_thread, n_cpu)};
+    if (!p.team)
+        return wk_fail(err, WICK_E_NOMEM, "a team of %d threads could not be made", n_thread);
+    wk_team_run(p.team, peak_rank, &p);
+    wk_team_free(p.team);
+    *out = p.best;
+    return WICK_OK;
 }

@@ -15,6 +15,7 @@ typedef struct wk_sched {
     wk_kv_pool *pool;
     bool prefix_cache;
     int32_t n_ctx, max_seqs;
+    bool is_traced;         /* bench.c */
     uint32_t promised;      /* pages that active requests may still take */
 
     wk_request **active;    /* [max_seqs] in order of admission */

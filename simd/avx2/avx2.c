@@ -12,6 +12,7 @@ void wk_kernels_avx2(wk_kernels *k) {
 #define WK_GLU(act, fn) k->glu[WK_FN_##act] = fn;
 #define WK_KV_CAST(type, fn) k->kv_cast[WK_KV_##type] = fn;
 #define WK_FIELD(field, fn) k->field = fn;
+#define WK_PEAK(what, fn) k->peak[WK_PEAK_##what] = fn;
 #include "simd/avx2/avx2.def"
 #undef WK_GEMV
 #undef WK_EXPAND
@@ -21,4 +22,5 @@ void wk_kernels_avx2(wk_kernels *k) {
 #undef WK_GLU
 #undef WK_KV_CAST
 #undef WK_FIELD
+#undef WK_PEAK
 }

@@ -1,6 +1,7 @@
 /* quant.c: the activation quantiser, A32 and A256. */
 #include "simd/avx2/avx2.h"
 #include "simd/avx2/vec.h"
+#include "simd/ref/kv_q8.h"
 
 /* What turns a block into codes: q = rint(x * inv), d its scale. inv = 0: all codes are 0. */
 typedef struct block_scale {
@@ -85,4 +86,8 @@ void wk_quant_a256_avx2(wk_act *dst, int t, const float *x, int k) {
             dst->s16[2 * i + h] = (int16_t)sum[h];
         }
     }
+}
+
+int wk_kv_cast_q8_0_avx2(void *dst, const float *x, int n) {
+    return wk_kv_cast_q8(wk_quant_a32_avx2, dst, x, n);
 }

@@ -11,6 +11,7 @@ void wk_kernels_avx512(wk_kernels *k) {
 #define WK_GLU(id, fn) k->glu[WK_FN_##id] = fn;
 #define WK_KV_CAST(id, fn) k->kv_cast[WK_KV_##id] = fn;
 #define WK_FIELD(field, fn) k->field = fn;
+#define WK_PEAK(what, fn) k->peak[WK_PEAK_##what] = fn;
 #include "simd/avx512/avx512.def"
 #undef WK_GEMV
 #undef WK_EXPAND
@@ -20,4 +21,5 @@ void wk_kernels_avx512(wk_kernels *k) {
 #undef WK_GLU
 #undef WK_KV_CAST
 #undef WK_FIELD
+#undef WK_PEAK
 }

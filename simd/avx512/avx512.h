@@ -14,6 +14,7 @@
 #define WK_GLU(id, fn) void fn(float *dst, const float *gate, const float *up, int n);
 #define WK_KV_CAST(id, fn) int fn(void *dst, const float *x, int n);
 #define WK_FIELD(field, fn)
+#define WK_PEAK(what, fn) uint64_t fn(uint64_t n);
 #include "simd/avx512/avx512.def"
 #undef WK_GEMV
 #undef WK_EXPAND
@@ -23,6 +24,7 @@
 #undef WK_GLU
 #undef WK_KV_CAST
 #undef WK_FIELD
+#undef WK_PEAK
 
 void wk_rms_avx512(float *dst, float *r_out, const float *x, const float *w, int n, float eps);
 void wk_add_avx512(float *dst, const float *a, const float *b, int n);

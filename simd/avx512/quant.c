@@ -3,6 +3,7 @@
 
 #include "simd/avx512/avx512.h"
 #include "simd/avx512/vec512.h"
+#include "simd/ref/kv_q8.h"
 
 WK_INLINE __m512i abs_bits(const float *x) {
     return _mm512_and_si512(_mm512_loadu_si512(x), _mm512_set1_epi32(0x7fffffff));
@@ -77,4 +78,8 @@ void wk_quant_a256_avx512(wk_act *dst, int t, const float *x, int k) {
             *z32++ = -128 * (lo + hi);
         }
     }
+}
+
+int wk_kv_cast_q8_0_avx512(void *dst, const float *x, int n) {
+    return wk_kv_cast_q8(wk_quant_a32_avx512, dst, x, n);
 }

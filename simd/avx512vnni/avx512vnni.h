@@ -13,12 +13,17 @@
 
 #define WK_GEMV(id, fn) void fn(float *dst, const void *w, const wk_act *x, int n_panel, int k);
 #define WK_EXPAND(id, fn) void fn(wk_panel *dst, const void *w, int k0, int klen);
+#define WK_FEW_OF(id, fn)                                                                          \
+    void fn(float *dst, size_t ld, const void *w, const wk_act *x, int m, int n_panel, int k);
 #define WK_GEMM(kind, rows, cols, kc, fn)                                                          \
     void fn(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x, int m, int klen,    \
             bool first);
+#define WK_PEAK(what, fn) uint64_t fn(uint64_t n);
 #include "simd/avx512vnni/avx512vnni.def"
 #undef WK_GEMV
 #undef WK_EXPAND
+#undef WK_FEW_OF
 #undef WK_GEMM
+#undef WK_PEAK
 
 #endif

@@ -8,11 +8,10 @@
 #define WK_GEMM(kind, rows, cols, kc, fn)                                                          \
     void fn(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x, int m, int klen,    \
             bool first);
+#define WK_PEAK(what, fn) uint64_t fn(uint64_t n);
 #include "simd/dotprod/dotprod.def"
 #undef WK_GEMV
 #undef WK_GEMM
-
-/* gemv of every format of an integer kind by expand and tile. */
-void wk_fill_gemv_dotprod(wk_kernels *k);
+#undef WK_PEAK
 
 #endif

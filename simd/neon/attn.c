@@ -13,14 +13,25 @@ enum { SLOTS = WK_KV_SLOTS, CHUNK = 64 };
 /* Columns c .. c + n - 1 of a page and the slots that any of them sees. */
 typedef struct group {
     int c, n, lo, hi;
+    ptrdiff_t ahead; /* the page's, for its first group alone */
 } group;
+
+/* What the running o and the page's o of each column are multiplied by where they are merged. */
+typedef struct factors {
+    float old[4], page[4];
+} factors;
+
+/* The same place of the next page. */
+WK_INLINE void fetch(const void *p, size_t off, ptrdiff_t ahead) {
+    v_ahead((const uint8_t *)p + off, (size_t)ahead);
+}
 
 WK_INLINE size_t at(int row, int width) { return (size_t)row * (size_t)width; }
 
 /* Largest group of 4, 2 or 1 columns from c on. */
 static group group_at(const wk_attn_page *a, int c) {
     const int left = a->n_col - c;
-    group g = {c, left >= 4 ? 4 : left >= 2 ? 2 : 1, SLOTS, 0};
+    group g = {c, left >= 4 ? 4 : left >= 2 ? 2 : 1, SLOTS, 0, c ? 0 : a->ahead};
     for (int i = c; i < c + g.n; i++) {
         if (a->hi[i] <= a->lo[i]) continue;
         if (a->lo[i] < g.lo) g.lo = a->lo[i];
@@ -45,10 +56,12 @@ static group group_at(const wk_attn_page *a, int c) {
     }
 
 /* Adds dims d0 .. d1-1 of n_panel panels to the scores of 4 / n_panel columns. */
-WK_INLINE void qk_chunk(float *score, const void *k, const float *q, int hd, int d0, int d1, int n_panel,
-                        int fmt) {
+WK_INLINE void qk_chunk(float *score, const void *k, const float *q, int hd, int d0, int d1,
+                        ptrdiff_t ahead, int n_panel, int fmt) {
     FOR_4(QK_BEGIN)
     for (int d = d0; d < d1; d++) {
+        for (int p = 0; p < n_panel && ahead && (fmt == WK_FMT_F32 || d % 2 == 0); p++)
+            fetch(k, (at(p, 16 * hd) + 16 * (size_t)d) * (size_t)v_weight_bytes(fmt), ahead);
         FOR_4(QK_STEP)
     }
     FOR_4(QK_END)
@@ -64,7 +77,7 @@ WK_INLINE void qk(const wk_attn_page *a, const group *g, int n_panel, int fmt) {
         for (int c = 0; c < g->n; c++) memset(score + at(c, SLOTS), 0, sizeof(float) * 16 * (size_t)n_panel);
         for (int d = 0; d < hd; d += CHUNK) {
             const int end = hd - d < CHUNK ? hd : d + CHUNK;
-            qk_chunk(score, k, a->q + at(g->c, hd), hd, d, end, n_panel, fmt);
+            qk_chunk(score, k, a->q + at(g->c, hd), hd, d, end, g->ahead, n_panel, fmt);
         }
     }
 }
@@ -115,23 +128,36 @@ static void softmax(float *m, float *l, const wk_attn_page *a, const group *g, i
     v16 a##s = v16_zero();
 #define PV_STEP(s)                                                                                 \
     a##s = v16_fma1(a##s, v16_weight(v, at(i, hd) + (size_t)x##s, fmt), score[at(c##s, SLOTS) + (size_t)i]);
-#define PV_END(s) v16_store(o + at(c##s, hd) + x##s, a##s);
+#define PV_END(s) put_16(o + at(c##s, hd) + x##s, a##s, f, c##s);
+
+/* 16 dims of column c; f NULL: not merged. */
+WK_INLINE void put_16(float *o, v16 v, const factors *f, int c) {
+    if (f) {
+        const v16 page = {vmulq_n_f32(v.a, f->page[c]), vmulq_n_f32(v.b, f->page[c]),
+                          vmulq_n_f32(v.c, f->page[c]), vmulq_n_f32(v.d, f->page[c])};
+        v = v16_fma1(page, v16_load(o), f->old[c]);
+    }
+    v16_store(o, v);
+}
 
 /* 4 / n_wide columns x 16 * n_wide dims. */
-WK_INLINE void pv_tile(float *o, const float *score, const void *v, int hd, int lo, int hi, int n_wide,
-                       int fmt) {
+WK_INLINE void pv_tile(float *o, const float *score, const void *v, int hd, int lo, int hi,
+                       const factors *f, ptrdiff_t ahead, int n_wide, int fmt) {
     FOR_4(PV_BEGIN)
     for (int i = lo; i < hi; i++) {
+        for (int b = 0; b < 16 * n_wide * v_weight_bytes(fmt) && ahead; b += 64)
+            fetch(v, at(i, hd) * (size_t)v_weight_bytes(fmt) + (size_t)b, ahead);
         FOR_4(PV_STEP)
     }
     FOR_4(PV_END)
 }
 
-/* 16 dims of one column. */
-WK_INLINE void pv_16(float *o, const float *score, const void *v, int hd, int lo, int hi, int fmt) {
+/* 16 dims of column c. */
+WK_INLINE void pv_16(float *o, const float *score, const void *v, int hd, int lo, int hi, const factors *f,
+                     int c, int fmt) {
     v16 a = v16_zero();
     for (int i = lo; i < hi; i++) a = v16_fma1(a, v16_weight(v, at(i, hd), fmt), score[i]);
-    v16_store(o, a);
+    put_16(o, a, f, c);
 }
 
 WK_INLINE float value_at(const void *v, size_t i, int fmt) {
@@ -140,30 +166,32 @@ WK_INLINE float value_at(const void *v, size_t i, int fmt) {
     return ((const float *)v)[i];
 }
 
-WK_INLINE void pv_1(float *o, const float *score, const void *v, int hd, int lo, int hi, int fmt) {
+WK_INLINE void pv_1(float *o, const float *score, const void *v, int hd, int lo, int hi, const factors *f,
+                    int c, int fmt) {
     float a = 0.0f;
     for (int i = lo; i < hi; i++) a = fmaf(score[i], value_at(v, at(i, hd), fmt), a);
-    *o = a;
+    *o = f ? fmaf(*o, f->old[c], a * f->page[c]) : a;
 }
 
-WK_INLINE void pv(float *o, const wk_attn_page *a, const group *g, int n_wide, int fmt) {
+WK_INLINE void pv(float *o, const wk_attn_page *a, const group *g, const factors *f, int n_wide,
+                  int fmt) {
     const int hd = a->hd, lo = g->lo, hi = g->hi;
     const uint8_t *v = a->v;
     const float *score = a->score + at(g->c, SLOTS);
     o += at(g->c, hd);
     int d = 0;
     for (; d + 16 * n_wide <= hd; d += 16 * n_wide) {
-        pv_tile(o + d, score, v + at(d, v_weight_bytes(fmt)), hd, lo, hi, n_wide, fmt);
+        pv_tile(o + d, score, v + at(d, v_weight_bytes(fmt)), hd, lo, hi, f, g->ahead, n_wide, fmt);
     }
     for (int c = 0; c < g->n; c++) {
         int e = d;
         for (; e + 16 <= hd; e += 16) {
             const uint8_t *ve = v + at(e, v_weight_bytes(fmt));
-            pv_16(o + at(c, hd) + e, score + at(c, SLOTS), ve, hd, lo, hi, fmt);
+            pv_16(o + at(c, hd) + e, score + at(c, SLOTS), ve, hd, lo, hi, f, c, fmt);
         }
         for (; e < hd; e++) {
             const uint8_t *ve = v + at(e, v_weight_bytes(fmt));
-            pv_1(o + at(c, hd) + e, score + at(c, SLOTS), ve, hd, lo, hi, fmt);
+            pv_1(o + at(c, hd) + e, score + at(c, SLOTS), ve, hd, lo, hi, f, c, fmt);
         }
     }
 }
@@ -176,37 +204,101 @@ static void nothing_seen(wk_partial *out, const wk_attn_page *a, int c) {
     memset(out->o + at(c, a->hd), 0, (size_t)a->hd * sizeof(float));
 }
 
-/* wide: 4 / (columns of the group). */
-WK_INLINE void page_group(wk_partial *out, const wk_attn_page *a, const group *g, int wide, int fmt) {
-    qk(a, g, wide, fmt);
-    for (int c = g->c; c < g->c + g->n; c++) softmax(&out->m[c], &out->l[c], a, g, c);
-    pv(out->o, a, g, wide, fmt);
+/* Merges m and l of a group's page into the running ones. */
+static void join(wk_partial *out, factors *f, const group *g, const float *m, const float *l) {
+    float x[8] = {0}, top[4];
+    for (int i = 0; i < g->n; i++) {
+        const float was = out->m[g->c + i];
+        top[i] = m[i] > was ? m[i] : was;
+        x[i] = was - top[i];
+        x[4 + i] = m[i] - top[i];
+    }
+    vst1q_f32(f->old, v_exp(vld1q_f32(x)));
+    vst1q_f32(f->page, v_exp(vld1q_f32(x + 4)));
+    for (int i = 0; i < g->n; i++) {
+        out->m[g->c + i] = top[i];
+        const float add = l[i] * f->page[i];
+        out->l[g->c + i] = fmaf(out->l[g->c + i], f->old[i], add);
+    }
 }
 
-WK_INLINE void page(wk_partial *out, const wk_attn_page *a, int fmt) {
+/* wide: 4 / (columns of the group); has_qk: the products stand in score. */
+WK_INLINE void page_group(wk_partial *out, const wk_attn_page *a, const group *g, int wide,
+                          bool has_qk, int fmt) {
+    float m[4], l[4];
+    factors f;
+    if (!has_qk) qk(a, g, wide, fmt);
+    for (int i = 0; i < g->n; i++) softmax(&m[i], &l[i], a, g, g->c + i);
+    if (a->merge) {
+        join(out, &f, g, m, l);
+    } else {
+        memcpy(out->m + g->c, m, (size_t)g->n * sizeof(float));
+        memcpy(out->l + g->c, l, (size_t)g->n * sizeof(float));
+    }
+    pv(out->o, a, g, a->merge ? &f : NULL, wide, fmt);
+}
+
+WK_INLINE void page(wk_partial *out, const wk_attn_page *a, bool has_qk, int fmt) {
     for (int c = 0; c < a->n_col;) {
         const group g = group_at(a, c);
         c += g.n;
         if (g.hi <= g.lo) {
-            for (int i = g.c; i < c; i++) nothing_seen(out, a, i);
+            for (int i = g.c; i < c && !a->merge; i++) nothing_seen(out, a, i);
         } else if (g.n == 4) {
-            page_group(out, a, &g, 1, fmt);
+            page_group(out, a, &g, 1, has_qk, fmt);
         } else if (g.n == 2) {
-            page_group(out, a, &g, 2, fmt);
+            page_group(out, a, &g, 2, has_qk, fmt);
         } else {
-            page_group(out, a, &g, 4, fmt);
+            page_group(out, a, &g, 4, has_qk, fmt);
         }
     }
 }
 
-static void page_f16(wk_partial *out, const wk_attn_page *a) { page(out, a, WK_FMT_F16); }
-static void page_bf16(wk_partial *out, const wk_attn_page *a) { page(out, a, WK_FMT_BF16); }
-static void page_f32(wk_partial *out, const wk_attn_page *a) { page(out, a, WK_FMT_F32); }
+static void page_f16(wk_partial *out, const wk_attn_page *a) { page(out, a, false, WK_FMT_F16); }
+static void page_bf16(wk_partial *out, const wk_attn_page *a) { page(out, a, false, WK_FMT_BF16); }
+static void page_f32(wk_partial *out, const wk_attn_page *a) { page(out, a, false, WK_FMT_F32); }
+
+/* Values of the slots that some column sees, into a->wide. */
+static void decode_v(const wk_attn_page *a) {
+    const int n_block = a->hd / 32;
+    const wk_f16 *d = a->v;
+    const int8_t *q = (const int8_t *)a->v + at(SLOTS, n_block) * sizeof(*d);
+    int lo = SLOTS, hi = 0;
+    for (int c = 0; c < a->n_col; c++) {
+        if (a->hi[c] <= a->lo[c]) continue;
+        lo = a->lo[c] < lo ? a->lo[c] : lo;
+        hi = a->hi[c] > hi ? a->hi[c] : hi;
+    }
+    if (hi <= lo) return;
+    d += at(lo, n_block);
+    q += at(lo, a->hd);
+    float *y = a->wide + at(lo, a->hd);
+    for (int i = lo; i < hi; i++, d += n_block)
+        for (int b = 0; b < n_block; b++, q += 32, y += 32) {
+            const size_t part = 68, next = (at(i, n_block) + (size_t)b) * part; /* of K and V together */
+            if (a->ahead) {
+                fetch(a->k, next, a->ahead);
+                fetch(a->k, next + 64, a->ahead);
+            }
+            for (int j = 0; j < 32; j += 16) {
+                const float32x4_t k = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(d[b])));
+                v16_store(y + j, v16_mul(v16_s8(vld1q_s8(q + j)), (v16){k, k, k, k}));
+            }
+        }
+}
+
+static void page_q8_0(wk_partial *out, const wk_attn_page *a) {
+    wk_attn_page b = *a;
+    b.v = a->wide;
+    b.ahead = 0; /* of another place */
+    decode_v(a);
+    page(out, &b, true, WK_FMT_F32);
+}
 
 void wk_attn_page_neon(wk_partial *out, const wk_attn_page *a) {
-    if (a->type == WK_KV_F16) page_f16(out, a);
-    else if (a->type == WK_KV_BF16) page_bf16(out, a);
-    else page_f32(out, a);
+    static void (*const of[WK_KV_TYPE_COUNT])(wk_partial *, const wk_attn_page *) = {
+        [WK_KV_F16] = page_f16, [WK_KV_F32] = page_f32, [WK_KV_BF16] = page_bf16, [WK_KV_Q8_0] = page_q8_0};
+    of[a->type](out, a);
 }
 
 /* ---- merge ---- */

@@ -40,6 +40,61 @@ WK_INLINE int8x16_t v_iq4_table(void) {
                                      1,    13,   25,  38,  53,  69,  89,  113};
     return vld1q_s8(value);
 }
+/* The 16 values of MXFP4, doubled. */
+WK_INLINE int8x16_t v_mxfp4_table(void) {
+    static const int8_t value[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    return vld1q_s8(value);
+}
+/* Two bits of v, from bit 2j on. */
+WK_INLINE uint8x16_t v_two(uint8x16_t v, int j) {
+    return vandq_u8(vshlq_u8(v, vdupq_n_s8((int8_t)(-2 * j))), vdupq_n_u8(3));
+}
+
+/* 2^(e - 128) of 16 exponents; the lowest two are denormal. */
+WK_INLINE uint32x4_t v_e8m0_bits(uint32x4_t e) {
+    const uint32x4_t normal = vshlq_n_u32(vsubq_u32(e, vdupq_n_u32(1)), 23);
+    const uint32x4_t denormal = vshlq_u32(vdupq_n_u32(0x00200000), vreinterpretq_s32_u32(e));
+    return vbslq_u32(vcltq_u32(e, vdupq_n_u32(2)), denormal, normal);
+}
+WK_INLINE v16 v16_e8m0_half(const uint8_t *p) {
+    const uint8x16_t v = vld1q_u8(p);
+    const uint16x8_t lo = vmovl_u8(vget_low_u8(v)), hi = vmovl_high_u8(v);
+    return (v16){vreinterpretq_f32_u32(v_e8m0_bits(vmovl_u16(vget_low_u16(lo)))),
+                 vreinterpretq_f32_u32(v_e8m0_bits(vmovl_high_u16(lo))),
+                 vreinterpretq_f32_u32(v_e8m0_bits(vmovl_u16(vget_low_u16(hi)))),
+                 vreinterpretq_f32_u32(v_e8m0_bits(vmovl_high_u16(hi)))};
+}
+
+/* The 8 scales of IQ4_XS, [8][16]: p has the high halfwords, then four planes of nibbles. */
+WK_INLINE void xs_scales_of(int8_t *sc, const uint8_t *p) {
+    const uint8x16_t a = vld1q_u8(p), b = vld1q_u8(p + 16);
+    const uint8x16_t first = vuzp1q_u8(a, b), second = vuzp2q_u8(a, b);
+    for (int j = 0; j < 8; j += 2) {
+        const uint8x16_t v = vld1q_u8(p + 32 + 8 * j), h = j < 4 ? first : second;
+        vst1q_s8(sc + 16 * j, v_less(vorrq_u8(v_low4(v), v_top2(h, j % 4)), 32));
+        vst1q_s8(sc + 16 * j + 16, v_less(vorrq_u8(v_high4(v), v_top2(h, j % 4 + 1)), 32));
+    }
+}
+
+WK_INLINE void put_wide(int16_t *dst, int8x16_t v) {
+    vst1q_s16(dst, vmovl_s8(vget_low_s8(v)));
+    vst1q_s16(dst + 8, vmovl_high_s8(v));
+}
+/* The 16 scales of Q3_K, [16][16], out of 8 planes of nibbles and 4 of two bits. */
+WK_INLINE void k3_scales_of(int16_t *sc, const uint8_t *planes) {
+    for (int j = 0; j < 16; j++) {
+        const uint8x16_t v = vld1q_u8(planes + j % 8 * 16), h = vld1q_u8(planes + 128 + j % 4 * 16);
+        put_wide(sc + 16 * j, v_less(vorrq_u8(j < 8 ? v_low4(v) : v_high4(v), v_top2(h, j / 4)), 32));
+    }
+}
+/* The 16 scales and 16 mins of Q2_K, [16][16]. */
+WK_INLINE void k2_scales_of(int16_t *sc, int16_t *mn, const uint8_t *planes) {
+    for (int j = 0; j < 256; j += 16) {
+        const uint8x16_t v = vld1q_u8(planes + j);
+        put_wide(sc + j, vreinterpretq_s8_u8(v_low4(v)));
+        put_wide(mn + j, vreinterpretq_s8_u8(v_high4(v)));
+    }
+}
 
 /* The 8 scales and 8 mins of Q4_K and Q5_K, [8][16] bytes each, out of their 12 planes. */
 typedef struct k4_scales {

@@ -62,16 +62,67 @@ void wk_expand_q8_0_neon(wk_panel *dst, const void *w, int k0, int klen) {
     }
 }
 
+/* 32 codes: low nibbles k, high ones k + 16. */
+WK_INLINE void by_table(int8_t *code, const uint8_t *qs, int8x16_t table) {
+    for (int n = 0; n < 16; n++) {
+        const uint8x16_t v = vld1q_u8(qs + 16 * n);
+        put(code, n, vqtbl1q_s8(table, v_low4(v)));
+        put(code, n + 16, vqtbl1q_s8(table, v_high4(v)));
+    }
+}
+
 void wk_expand_iq4_nl_neon(wk_panel *dst, const void *w, int k0, int klen) {
-    const int8x16_t table = v_iq4_table();
     EACH_BLOCK(p, 32, 18) {
-        int8_t *code = (int8_t *)dst->code + 512 * i;
         v16_store(dst->s + 16 * i, v16_f16(p));
-        for (int n = 0; n < 16; n++) {
-            const uint8x16_t v = vld1q_u8(p + 32 + 16 * n);
-            put(code, n, vqtbl1q_s8(table, v_low4(v)));
-            put(code, n + 16, vqtbl1q_s8(table, v_high4(v)));
+        by_table((int8_t *)dst->code + 512 * i, p + 32, v_iq4_table());
+    }
+}
+
+void wk_expand_mxfp4_neon(wk_panel *dst, const void *w, int k0, int klen) {
+    EACH_BLOCK(p, 32, 17) {
+        v16_store(dst->s + 16 * i, v16_e8m0_half(p));
+        by_table((int8_t *)dst->code + 512 * i, p + 16, v_mxfp4_table());
+    }
+}
+
+void wk_expand_iq4_xs_neon(wk_panel *dst, const void *w, int k0, int klen) {
+    EACH_BLOCK(p, 256, 136) {
+        const v16 d = v16_f16(p);
+        int8_t sc[128];
+        xs_scales_of(sc, p + 32);
+        for (int j = 0; j < 8; j++) {
+            v16_store(dst->s + 128 * i + 16 * j, v16_mul(d, v16_s8(vld1q_s8(sc + 16 * j))));
+            by_table((int8_t *)dst->code + 4096 * i + 512 * j, p + 128 + 256 * j, v_iq4_table());
         }
+    }
+}
+
+/* Line l of half h: bits 2j hold k = 128 h + 32 j + 4 l; with hm, bit 4h + j of its line l is the third, less 4. */
+WK_INLINE void twos(int8_t *code, const uint8_t *qs, const uint8_t *hm) {
+    for (int g = 0; g < 64; g++) { /* by line of codes */
+        const int half = g / 32, j = g / 8 % 4, l = g % 8;
+        for (int n = 0; n < 4; n++) {
+            uint8x16_t v = v_two(v_part(qs + WK_LINE * (8 * half + l), n), j);
+            if (hm) v = vorrq_u8(v, v_bit(v_part(hm + WK_LINE * l, n), 4 * half + j, 4));
+            put(code + WK_LINE * g, n, v_less(v, hm ? 4 : 0));
+        }
+    }
+}
+
+void wk_expand_q2_k_neon(wk_panel *dst, const void *w, int k0, int klen) {
+    EACH_BLOCK(p, 256, 84) {
+        v16_store(dst->s + 16 * i, v16_f16(p));
+        v16_store(dst->c + 16 * i, v16_neg(v16_f16(p + 32)));
+        k2_scales_of(dst->sc + 256 * i, dst->mn + 256 * i, p + 64);
+        twos((int8_t *)dst->code + 4096 * i, p + 320, NULL);
+    }
+}
+
+void wk_expand_q3_k_neon(wk_panel *dst, const void *w, int k0, int klen) {
+    EACH_BLOCK(p, 256, 110) {
+        v16_store(dst->s + 16 * i, v16_f16(p));
+        k3_scales_of(dst->sc + 256 * i, p + 32);
+        twos((int8_t *)dst->code + 4096 * i, p + 736, p + 224);
     }
 }
 

@@ -1,5 +1,5 @@
 /* gemv.h: one token against packed panels, straight from the packed bits; written on the dot.h that the
- * including file has chosen. Inline code only.
+ * including file has chosen. Inline code only; gemv_list.h makes functions of it.
  *
  * Codes are used as they are stored, zero point and all; the zero point is taken out once per sub-block by the
  * sums that come with the activations. A panel is one forward stream, fetched WK_AHEAD bytes ahead. */
@@ -7,7 +7,6 @@
 #define WK_NEON_GEMV_H
 
 #include "simd/neon/codes.h"
-#include "simd/ref/ref.h"
 
 enum { WK_AHEAD = 2048 };
 
@@ -82,6 +81,19 @@ WK_INLINE v16i sum_table(const uint8_t *qs, const int8_t *q) {
     return dot_wide_sum(&d);
 }
 
+#define SMALL_TABLE(g)                                                                             \
+    for (int i = 0; i < 4; i++) {                                                                  \
+        const uint8x16_t v = v_part(qs + WK_LINE * (g), i);                                        \
+        DOT(&d, i, vqtbl1q_s8(table, v_low4(v)), a, g);                                            \
+        DOT(&e, i, vqtbl1q_s8(table, v_high4(v)), b, g);                                           \
+    }
+WK_INLINE v16i sum_mxfp4(const uint8_t *qs, const int8_t *q) {
+    const int8x16_t a = vld1q_s8(q), b = vld1q_s8(q + 16), table = v_mxfp4_table();
+    dot16 d = dot_none(), e = d;
+    WK_FOR_4(SMALL_TABLE)
+    return dot_both(&d, &e);
+}
+
 /* Where the fields of a packed block stand, and the zero point as 128 >> shift. */
 typedef struct field32 {
     int bytes, m, qh, qs, shift; /* m, qh, shift: 0 where there is none */
@@ -93,10 +105,11 @@ WK_INLINE v16 value32(int fmt, field32 f, const uint8_t *p, const wk_act *x, int
     v16i i;
     if (fmt == WK_FMT_Q8_0) i = sum_bytes(p + f.qs, q);
     else if (fmt == WK_FMT_IQ4_NL) i = sum_table(p + f.qs, q);
+    else if (fmt == WK_FMT_MXFP4) i = sum_mxfp4(p + f.qs, q);
     else if (f.qh) i = sum_fives(p + f.qs, p + f.qh, q);
     else i = sum_nibbles(p + f.qs, q);
     if (f.shift) i = drop_zero(i, x->z32[b], f.shift);
-    const v16 a = v16_mul(v16_f16(p), v16_float(i));
+    const v16 a = v16_mul(fmt == WK_FMT_MXFP4 ? v16_e8m0_half(p) : v16_f16(p), v16_float(i));
     return f.m ? v16_fma1(a, v16_f16(p + f.m), x->f32s[b]) : a;
 }
 
@@ -197,45 +210,95 @@ WK_INLINE v16 value_q6(const uint8_t *p, const wk_act *x, int b) {
     return a;
 }
 
+/* ---- IQ4_XS ---- */
+
+/* a of one block: d, scales 128 bytes; then qs 2048. */
+WK_INLINE v16 value_xs(const uint8_t *p, const wk_act *x, int b) {
+    const v16 s = v16_f16(p);
+    v16 a = v16_zero();
+    int8_t sc[128];
+    fetch(p, 128);
+    xs_scales_of(sc, p + 32);
+    for (int j = 0; j < 8; j++) {
+        const uint8_t *qs = p + 128 + 256 * j;
+        fetch(qs, 256);
+        a = add_term(a, sum_table(qs, x->q + 256 * b + 32 * j), s, sc + 16 * j);
+    }
+    return a;
+}
+
+/* ---- Q2_K, Q3_K ---- */
+
+/* Line g of 4: bits 2j hold k = 32 j + 4g of a half; with hm, bit `bit` of it is the third. */
+#define TWOS(g)                                                                                    \
+    for (int i = 0; i < 4; i++) {                                                                  \
+        uint8x16_t v = v_two(v_part(qs + WK_LINE * (g), i), j);                                    \
+        if (hm) v = vorrq_u8(v, v_bit(v_part(hm + WK_LINE * (g), i), bit, 4));                     \
+        DOT(&d, i, plain(v), a, g);                                                                \
+    }
+WK_INLINE v16i sum_twos(const uint8_t *qs, const uint8_t *hm, const int8_t *q, int j, int bit) {
+    const int8x16_t a = vld1q_s8(q);
+    dot16 d = dot_none();
+    WK_FOR_4(TWOS)
+    return dot_sum(&d);
+}
+
+/* Sum over 16 sub-blocks of sc * (sum of 16), sub-block n at k = 16 n; with hm the zero point is 4. */
+WK_INLINE v16i sum_scaled(const int16_t *sc, const uint8_t *qs, const uint8_t *hm, const wk_act *x, int b) {
+    v16i total = v16i_zero();
+    for (int half = 0; half < 2; half++) {
+        for (int i = 0; i < 2; i++) { /* four lines hold four 16s */
+            const uint8_t *line = qs + 512 * half + 256 * i, *third = hm ? hm + 256 * i : NULL;
+            fetch(line, 256 + (hm ? 128 : 0));
+            for (int j = 0; j < 4; j++) {
+                const int n = 8 * half + 2 * j + i;
+                v16i sum = sum_twos(line, third, x->q + 256 * b + 16 * n, j, 4 * half + j);
+                if (hm) sum = drop_zero(sum, x->z16[16 * b + n], 5);
+                total = v16i_mla(total, sum, sc + 16 * n);
+            }
+        }
+    }
+    return total;
+}
+
+/* d, dmin, scales 320 bytes; then qs 1024. */
+WK_INLINE v16 value_q2(const uint8_t *p, const wk_act *x, int b) {
+    int16_t sc[256], mn[256];
+    v16i m = v16i_zero();
+    fetch(p, 320);
+    k2_scales_of(sc, mn, p + 64);
+    const v16 a = v16_mul(v16_f16(p), v16_float(sum_scaled(sc, p + 320, NULL, x, b)));
+    for (int j = 0; j < 16; j++) m = v16i_mla1(m, mn + 16 * j, x->s16[16 * b + j]);
+    return v16_fma(a, v16_float(m), v16_neg(v16_f16(p + 32)));
+}
+
+/* d, scales 224 bytes; hmask 512; then qs 1024. */
+WK_INLINE v16 value_q3(const uint8_t *p, const wk_act *x, int b) {
+    int16_t sc[256];
+    fetch(p, 224);
+    k3_scales_of(sc, p + 32);
+    return v16_mul(v16_f16(p), v16_float(sum_scaled(sc, p + 736, p + 224, x, b)));
+}
+
+/* ---- blocks of 256 ---- */
+
+WK_INLINE v16 value256(int fmt, const uint8_t *p, const wk_act *x, int b) {
+    if (fmt == WK_FMT_Q2_K) return value_q2(p, x, b);
+    if (fmt == WK_FMT_Q3_K) return value_q3(p, x, b);
+    if (fmt == WK_FMT_Q6_K) return value_q6(p, x, b);
+    if (fmt == WK_FMT_IQ4_XS) return value_xs(p, x, b);
+    return value_k4(p, x, b, fmt == WK_FMT_Q5_K);
+}
+
 WK_INLINE void gemv256(int fmt, float *dst, const void *w, const wk_act *x, int n_panel, int k) {
     const size_t block = (size_t)wk_formats[fmt].bytes * WK_PANEL, panel = wk_panel_bytes(fmt, (size_t)k);
     for (int n = 0; n < n_panel; n++) {
         const uint8_t *p = (const uint8_t *)w + (size_t)n * panel;
         v16 acc = v16_zero();
         for (int b = 0; b < k / 256; b++, p += block) {
-            const v16 a = fmt == WK_FMT_Q6_K ? value_q6(p, x, b) : value_k4(p, x, b, fmt == WK_FMT_Q5_K);
-            acc = v16_fma1(acc, a, x->d[b]);
+            acc = v16_fma1(acc, value256(fmt, p, x, b), x->d[b]);
         }
         v16_store(dst + 16 * n, acc);
-    }
-}
-
-/* ---- formats without a kernel of their own: ref's expand, the level's tile ---- */
-
-typedef struct piece {
-    uint8_t code[WK_PANEL_CODE];
-    float s[WK_PANEL_SUB], c[WK_PANEL_SUB];
-    int16_t mn[WK_PANEL_SUB], sc[WK_PANEL_SUB];
-} piece;
-
-typedef void gemv_tile(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x, int m, int klen,
-                       bool first);
-
-static inline void gemv_by_tile(int fmt, gemv_tile *tile, float *dst, const void *w, const wk_act *x,
-                                int n_panel, int k) {
-    const size_t bytes = wk_panel_bytes(fmt, (size_t)k);
-    wk_kernels ref;
-    wk_fill_expand_ref(&ref);
-    WK_ALIGNED(64) piece mem;
-    wk_panel panel = {.code = mem.code, .s = mem.s, .c = mem.c, .mn = mem.mn, .sc = mem.sc};
-    for (int p = 0; p < n_panel; p++) {
-        const uint8_t *wp = (const uint8_t *)w + (size_t)p * bytes;
-        for (int k0 = 0; k0 < k; k0 += WK_KC) {
-            const int klen = k - k0 < WK_KC ? k - k0 : WK_KC;
-            const wk_act at = wk_act_at(x, wk_formats[fmt].act, 0, k0);
-            ref.expand[fmt](&panel, wp, k0, klen);
-            tile(dst + 16 * p, 16, &panel, 1, &at, 1, klen, k0 == 0);
-        }
     }
 }
 

@@ -3,7 +3,6 @@
 
 void wk_kernels_neon(wk_kernels *k) {
     k->level = "neon";
-    wk_fill_gemv_neon(k); /* by tile; then what has a kernel of its own */
 #define WK_GEMV(fmt, fn) k->gemv[WK_FMT_##fmt] = fn;
 #define WK_EXPAND(fmt, fn) k->expand[WK_FMT_##fmt] = fn;
 #define WK_GEMM(kind, n_row, n_col, piece, fn)                                                     \
@@ -13,6 +12,7 @@ void wk_kernels_neon(wk_kernels *k) {
 #define WK_GLU(act, fn) k->glu[WK_FN_##act] = fn;
 #define WK_KV_CAST(type, fn) k->kv_cast[WK_KV_##type] = fn;
 #define WK_FIELD(field, fn) k->field = fn;
+#define WK_PEAK(what, fn) k->peak[WK_PEAK_##what] = fn;
 #include "simd/neon/neon.def"
 #undef WK_GEMV
 #undef WK_EXPAND
@@ -22,4 +22,5 @@ void wk_kernels_neon(wk_kernels *k) {
 #undef WK_GLU
 #undef WK_KV_CAST
 #undef WK_FIELD
+#undef WK_PEAK
 }

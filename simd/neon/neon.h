@@ -27,6 +27,7 @@
 #define WK_GLU(act, fn) void fn(float *dst, const float *gate, const float *up, int n);
 #define WK_KV_CAST(type, fn) int fn(void *dst, const float *x, int n);
 #define WK_FIELD(field, fn) WK_PROTO_##field(fn)
+#define WK_PEAK(what, fn) uint64_t fn(uint64_t n);
 #include "simd/neon/neon.def"
 #undef WK_GEMV
 #undef WK_EXPAND
@@ -36,8 +37,6 @@
 #undef WK_GLU
 #undef WK_KV_CAST
 #undef WK_FIELD
-
-/* gemv of every format of an integer kind by expand and tile. */
-void wk_fill_gemv_neon(wk_kernels *k);
+#undef WK_PEAK
 
 #endif

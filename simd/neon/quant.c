@@ -1,6 +1,7 @@
 /* quant.c: the activation quantiser, A32 and A256. */
 #include "simd/neon/neon.h"
 #include "simd/neon/vec.h"
+#include "simd/ref/kv_q8.h"
 
 /* What turns a block into codes: q = rint(x * inv), d its scale. inv = 0: all codes are 0. */
 typedef struct block_scale {
@@ -80,4 +81,8 @@ void wk_quant_a256_neon(wk_act *dst, int t, const float *x, int k) {
             dst->s16[2 * i + h] = (int16_t)sum[h];
         }
     }
+}
+
+int wk_kv_cast_q8_0_neon(void *dst, const float *x, int n) {
+    return wk_kv_cast_q8(wk_quant_a32_neon, dst, x, n);
 }

@@ -5,7 +5,7 @@
 #include "simd/ref/ref.h"
 #include "simd/ref/scalar.h"
 
-/* Value i of a K panel or V row of the page's type. */
+/* Value i of a K panel or V row of a float type. */
 static float kv_value(const void *p, wk_kv type, size_t i) {
     const uint8_t *b = p;
     uint16_t h;
@@ -16,6 +16,15 @@ static float kv_value(const void *p, wk_kv type, size_t i) {
     }
     memcpy(&h, b + 2 * i, 2);
     return type == WK_KV_F16 ? wk_f16_to_f32(h) : wk_bf16_to_f32(h);
+}
+
+/* Value d of slot i. */
+static float v_value(const wk_attn_page *a, int i, int d) {
+    const size_t at = (size_t)i * (size_t)a->hd + (size_t)d;
+    if (a->type != WK_KV_Q8_0) return kv_value(a->v, a->type, at);
+    const size_t n_scale = (size_t)a->hd / 32 * WK_KV_SLOTS;
+    const int8_t *code = (const int8_t *)a->v + n_scale * sizeof(wk_f16);
+    return (float)code[at] * kv_value(a->v, WK_KV_F16, at / 32);
 }
 
 /* q . k of slot i, kind F. */
@@ -32,31 +41,52 @@ static float dot_slot(const wk_attn_page *a, const float *q, int i) {
     return acc;
 }
 
+static float product(const wk_attn_page *a, const float *s, const float *q, int i) {
+    return a->type == WK_KV_Q8_0 ? s[i] : dot_slot(a, q, i);
+}
+
 /* Scores of slots lo .. hi - 1 and their maximum. */
 static float scores(const wk_attn_page *a, float *s, const float *q, int lo, int hi) {
     float m = WK_ATTN_M0;
     for (int i = lo; i < hi; i++) {
-        s[i] = dot_slot(a, q, i) * a->scale;
+        s[i] = product(a, s, q, i) * a->scale;
         if (a->softcap > 0.0f) s[i] = wk_softcap_scalar(s[i], a->softcap, a->softcap_inv);
         if (s[i] > m) m = s[i];
     }
     return m;
 }
 
-/* Masked slots have e = +0: they add +0 to l and fma(+0, v, o) = o, so they are left out. */
-static void column(float *m, float *l, float *o, const wk_attn_page *a, int c) {
-    float *s = a->score + (size_t)c * WK_KV_SLOTS, p[16] = {0};
-    const int lo = a->lo[c], hi = a->hi[c];
-    *m = scores(a, s, a->q + (size_t)c * (size_t)a->hd, lo, hi);
-    memset(o, 0, (size_t)a->hd * sizeof(float));
-    for (int i = lo; i < hi; i++) {
-        s[i] = wk_exp_scalar(s[i] - *m);
-        p[i % 16] = p[i % 16] + s[i];
-        const size_t row = (size_t)i * (size_t)a->hd;
-        for (int d = 0; d < a->hd; d++)
-            o[d] = fmaf(s[i], kv_value(a->v, a->type, row + (size_t)d), o[d]);
+/* o = fma(o, *a, page's o * *b), or the page's o where a is NULL. Masked slots have e = +0: they add +0 to l and
+ * fma(+0, v, o) = o, so they are left out. */
+static void values(float *o, const wk_attn_page *p, const float *e, int lo, int hi, const float *a,
+                   float b) {
+    for (int d = 0; d < p->hd; d++) {
+        float c = 0.0f;
+        for (int i = lo; i < hi; i++) c = fmaf(e[i], v_value(p, i, d), c);
+        o[d] = a ? fmaf(o[d], *a, c * b) : c;
     }
-    *l = wk_tree16(p);
+}
+
+static void column(float *m, float *l, float *o, const wk_attn_page *p, int c) {
+    float *s = p->score + (size_t)c * WK_KV_SLOTS, sum[16] = {0};
+    const int lo = p->lo[c], hi = p->hi[c];
+    const float max = scores(p, s, p->q + (size_t)c * (size_t)p->hd, lo, hi);
+    for (int i = lo; i < hi; i++) {
+        s[i] = wk_exp_scalar(s[i] - max);
+        sum[i % 16] = sum[i % 16] + s[i];
+    }
+    const float total = wk_tree16(sum);
+    if (p->merge) {
+        const float top = max > *m ? max : *m, a = wk_exp_scalar(*m - top),
+                    b = wk_exp_scalar(max - top);
+        values(o, p, s, lo, hi, &a, b);
+        *m = top;
+        *l = fmaf(*l, a, total * b);
+    } else {
+        values(o, p, s, lo, hi, NULL, 1.0f);
+        *m = max;
+        *l = total;
+    }
 }
 
 static void wk_attn_page_ref(wk_partial *out, const wk_attn_page *a) {

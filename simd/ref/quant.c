@@ -4,6 +4,7 @@
 
 #include "engine/base/half.h"
 #include "simd/poly.h"
+#include "simd/ref/kv_q8.h"
 #include "simd/ref/ref.h"
 
 /* n codes and their scale. amax is an integer maximum, so NaN cannot hide in it. */
@@ -66,8 +67,13 @@ static void wk_quant_f32_ref(wk_act *dst, int t, const float *x, int k) {
     (void)k;
 }
 
+static int wk_kv_cast_q8_0_ref(void *dst, const float *x, int n) {
+    return wk_kv_cast_q8(wk_quant_a32_ref, dst, x, n);
+}
+
 void wk_fill_quant_ref(wk_kernels *k) {
     k->quant[WK_X_F32] = wk_quant_f32_ref;
     k->quant[WK_X_A32] = wk_quant_a32_ref;
     k->quant[WK_X_A256] = wk_quant_a256_ref;
+    k->kv_cast[WK_KV_Q8_0] = wk_kv_cast_q8_0_ref;
 }

@@ -9,4 +9,5 @@ void wk_kernels_ref(wk_kernels *k) {
     wk_fill_quant_ref(k);
     wk_fill_elem_ref(k);
     wk_fill_attn_ref(k);
+    wk_fill_peak_ref(k);
 }

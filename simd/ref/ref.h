@@ -14,6 +14,7 @@ void wk_fill_gemv_ref(wk_kernels *k);
 void wk_fill_quant_ref(wk_kernels *k);
 void wk_fill_elem_ref(wk_kernels *k);
 void wk_fill_attn_ref(wk_kernels *k);
+void wk_fill_peak_ref(wk_kernels *k);
 
 /* Geometry of every kind: small enough for any L1, wide enough for a compiler's vectors. */
 enum { WK_REF_ROWS = 32, WK_REF_COLS = 4, WK_REF_KC = 256 };

@@ -374,7 +374,7 @@ static void test_engine_options(void **s) {
     REFUSED(threads, 1025, WICK_E_ARG, "threads");
     REFUSED(n_batch, 4097, WICK_E_ARG, "n_batch");
     REFUSED(kv_type, 99, WICK_E_ARG, "kv_type");
-    REFUSED(kv_type, WICK_KV_Q8_0, WICK_E_UNSUPPORTED, "q8_0");
+    REFUSED(kv_type, WICK_KV_Q8_0, WICK_E_UNSUPPORTED, "a head_dim that is a multiple of 32, this model's is 16");
     REFUSED(device, "cuda", WICK_E_UNSUPPORTED, "cuda");
     REFUSED(extra, extra, WICK_E_ARG, "no_such");
     REFUSED(size, 0, WICK_E_ABI, "size");

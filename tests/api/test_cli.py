@@ -13,7 +13,7 @@ import tempfile
 
 WICK = os.path.abspath(sys.argv[1])
 TINY = "tests/golden/tiny/llama.gguf"
-WORD = {"RUN": "run", "CHAT": "chat", "SHOW": "show", "TOK": "tokenize", "PLAN": "plan", "DOC": "doctor"}
+WORD = {"RUN": "run", "CHAT": "chat", "SHOW": "show", "TOK": "tokenize", "PLAN": "plan", "DOC": "doctor", "BENCH": "bench"}
 passed = failed = 0
 
 

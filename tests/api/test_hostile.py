@@ -247,7 +247,10 @@ def models(tmp, bpe):
         def nobody():
             os.setgid(65534)
             os.setuid(65534)
-        must("a file that may not be read", run(["show", "-m", os.path.join(closed, "m.gguf")], before=nobody), 1, ["m.gguf"])
+        try:
+            must("a file that may not be read", run(["show", "-m", os.path.join(closed, "m.gguf")], before=nobody), 1, ["m.gguf"])
+        except PermissionError:
+            print("skipped: nobody else may start the program where it was built, so nobody can fail to read a file")
     else:
         print("skipped: the unreadable file needs root to make it and somebody else to read it")
 

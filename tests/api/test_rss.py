@@ -56,13 +56,13 @@ def measure(model, extra):
     p = subprocess.Popen([WICK, "run", "-q", "--jsonl", "-m", model, "--raw", "--seed", "1", "--ignore-eos", "-n", "100"]
                          + extra + ["Once upon a time"], stdout=w, stderr=subprocess.PIPE, env=ENV)
     os.close(w)
-    end, last = time.monotonic() + 120, -1
+    end, last = time.monotonic() + 120, None
     while time.monotonic() < end and p.poll() is None:
-        now = unread(r)
-        if now > 3600 and now == last:
+        now = unread(r), status(p.pid)["VmRSS"]  # the KV cache is populated in the background
+        if now[0] > 3600 and now == last:
             break
         last = now
-        time.sleep(0.05)
+        time.sleep(0.5)
     s = status(p.pid) if p.poll() is None else None
     with os.fdopen(r, "rb") as f:
         f.read()

@@ -40,6 +40,7 @@ typedef struct ck_family {
 } ck_family;
 
 void ck_gemv(ck *c);
+void ck_few(ck *c);
 void ck_gemm(ck *c);
 void ck_quant(ck *c);
 void ck_elem(ck *c);

@@ -198,7 +198,8 @@ static void run_fn(ck *c, fn f, bool inherited) {
 static void body_kv_cast(ck *c, int type) {
     const size_t size = type == WK_KV_F32 ? 4 : 2;
     for (int i = 0; i < 1500; i++) {
-        const int n = i < 300 ? i % 100 : sizes[i % (int)WK_COUNT(sizes)];
+        const int any = i < 300 ? i % 100 : sizes[i % (int)WK_COUNT(sizes)];
+        const int n = type == WK_KV_Q8_0 ? any / 32 * 32 : any;
         if (!ck_case(c, "n %d, data %d", n, i % 4)) continue;
         float *x = ck_in_floats(c, (size_t)n, data_of(i % 4));
         for (int j = 0; j < n && i % 4 == 3;
@@ -209,7 +210,7 @@ static void body_kv_cast(ck *c, int type) {
                                                                                : 0xfffu;
             x[j] = wk_f32_from_bits((u & 0x807f0000u) | (e << 23) | tail);
         }
-        const ck_pair y = ck_out(c, (size_t)n * size);
+        const ck_pair y = ck_out(c, type == WK_KV_Q8_0 ? (size_t)n / 32 * 34 : (size_t)n * size);
         const int want = c->ref->kv_cast[type](y.want, x, n),
                   got = c->k->kv_cast[type](y.got, x, n);
         if (ck_same(c, &y, "dst") && want != got) ck_fail(c, "count %d, wanted %d", got, want);
@@ -223,7 +224,8 @@ static void body_kv_cast(ck *c, int type) {
 
 void ck_elem(ck *c) {
     const wk_kernels *k = c->k, *b = c->below;
-    static const char *const kv[] = {"kv_cast f16", "kv_cast f32", "kv_cast bf16"};
+    static const char *const kv[] = {"kv_cast f16", "kv_cast f32", "kv_cast bf16",
+                                     "kv_cast q8_0"};
     ck_kernel(c, "rms", b && k->rms == b->rms, body_rms, 0);
     ck_kernel(c, "sum", b && k->sum == b->sum, body_sum, 0);
     ck_kernel(c, "argmax", b && k->argmax == b->argmax, body_argmax, 0);

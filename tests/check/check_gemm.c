@@ -91,18 +91,21 @@ static void body(ck *c, int fmt) {
     static const int rows[] = {1, 16, 17, 30, 33, 48, 70};
     const int block = wk_formats[fmt].block, kind = wk_formats[fmt].kind,
               cols = c->k->gemm[kind].cols;
-    const int pieces[] = {256, 512, c->k->gemm[kind].kc};
+    /* The longest piece only where it is all of k: later ones begin at multiples of 256. */
+    const int pieces[] = {256, 512, c->k->gemm[kind].kc, block == 32 ? WK_KC_WHOLE : 256};
     check_geometry(c, kind);
     for (int i = 0; i < 180; i++) {
         const int n = i < 2 * cols + 2 && i < 40 ? i + 1 : ck_range(c, 1, 40);
         const int k =
             block == 1 ? ck_range(c, 1, 200) : block * ck_range(c, 1, block == 32 ? 12 : 2);
-        one(c, fmt, rows[i % (int)WK_COUNT(rows)], n, k, pieces[i % 3], i);
+        const int piece = pieces[k > pieces[3] ? i % 3 : i % 4];
+        one(c, fmt, rows[i % (int)WK_COUNT(rows)], n, k, piece, i);
     }
     for (int i = 0; i < 60; i++) { /* several pieces, the last one short */
         const int k =
             block == 1 ? ck_range(c, 256, 900) : block * ck_range(c, 1, block == 32 ? 44 : 5);
-        one(c, fmt, rows[i % (int)WK_COUNT(rows)], ck_range(c, 1, 9), k, pieces[i % 3], i);
+        const int piece = pieces[k > pieces[3] ? i % 3 : i % 4];
+        one(c, fmt, rows[i % (int)WK_COUNT(rows)], ck_range(c, 1, 9), k, piece, i);
     }
     if (c->bench) body_bench(c, fmt);
 }

@@ -1,4 +1,4 @@
-/* check_gemv.c: gemv of every format. */
+/* check_gemv.c: gemv of every format, and the passes for few tokens. */
 #include <stdio.h>
 
 #include "tests/check/check.h"
@@ -18,6 +18,33 @@ static void one(ck *c, int fmt, int n_row, int k, int flavour) {
     c->ref->gemv[fmt](y.want, w, &x, n_panel, k);
     c->k->gemv[fmt](y.got, w, &x, n_panel, k);
     ck_same_f32(c, &y, "dst");
+}
+
+/* m tokens at once give what each gives alone. */
+static void one_few(ck *c, int fmt, int n_row, int m, int k, int flavour) {
+    const int n_panel = (n_row + 15) / 16;
+    if (!ck_case(c, "%d rows, %d tokens, k %d, data %d", n_row, m, k, flavour)) return;
+    const void *w = ck_panels(c, fmt, n_row, k, (ck_weight)(flavour % CK_W_COUNT));
+    const wk_act x = ck_act(c, wk_formats[fmt].act, m, k, (ck_x)(flavour % CK_X_COUNT));
+    const size_t ld = (size_t)n_panel * 16 + 5;
+    const ck_pair y = ck_out(c, ld * (size_t)m * 4);
+    for (int t = 0; t < m; t++) {
+        const wk_act view = wk_act_at(&x, wk_formats[fmt].act, t, 0);
+        c->ref->gemv[fmt]((float *)y.want + (size_t)t * ld, w, &view, n_panel, k);
+    }
+    c->k->few[fmt](y.got, ld, w, &x, m, n_panel, k);
+    ck_same_f32(c, &y, "dst");
+}
+
+static void body_few(ck *c, int fmt) {
+    const bool small = wk_formats[fmt].block == 32;
+    const int *list = small ? k_block32 : k_block256;
+    const size_t n = small ? WK_COUNT(k_block32) : WK_COUNT(k_block256);
+    for (size_t i = 0; i < n; i++) {
+        for (int f = 0; f < CK_W_COUNT * CK_X_COUNT; f++)
+            one_few(c, fmt, ck_range(c, 1, 70), 2 + f % (WK_FEW - 1), list[i], f);
+    }
+    for (int m = 2; m <= WK_FEW; m++) one_few(c, fmt, 33, m, list[n / 2], m);
 }
 
 static void body_bench(ck *c, int fmt) {
@@ -49,5 +76,13 @@ void ck_gemv(ck *c) {
     for (int f = 0; f < WK_FMT_COUNT; f++) {
         const bool inherited = c->below && c->k->gemv[f] == c->below->gemv[f];
         ck_kernel(c, wk_formats[f].name, inherited, body, f);
+    }
+}
+
+void ck_few(ck *c) {
+    for (int f = 0; f < WK_FMT_COUNT; f++) {
+        if (!c->k->few[f]) continue; /* this level takes the way by expand and tile */
+        const bool inherited = c->below && c->k->few[f] == c->below->few[f];
+        ck_kernel(c, wk_formats[f].name, inherited, body_few, f);
     }
 }

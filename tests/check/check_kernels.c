@@ -22,7 +22,7 @@ enum { THIN = 1 };
 
 static const ck_family families[] = {
     {"format", ck_format}, {"oracle", ck_oracle}, {"quant", ck_quant}, {"gemv", ck_gemv},
-    {"gemm", ck_gemm},     {"elem", ck_elem},     {"attn", ck_attn}};
+    {"few", ck_few},       {"gemm", ck_gemm},     {"elem", ck_elem},     {"attn", ck_attn}};
 
 typedef struct options {
     const char *level, *family;

@@ -67,6 +67,27 @@ static void gemv_writes_before(float *dst, const void *w, const wk_act *x, int n
     dst[-1] = 0.0f;
 }
 
+/* ---- few tokens -------------------------------------------------------------------------------- */
+
+static void few_by_gemv(float *dst, size_t ld, const void *w, const wk_act *x, int m, int n_panel,
+                        int k, int fmt) {
+    for (int t = 0; t < m; t++) {
+        const wk_act view = wk_act_at(x, wk_formats[fmt].act, t, 0);
+        ref().gemv[fmt](dst + (size_t)t * ld, w, &view, n_panel, k);
+    }
+}
+/* The third token of four reads the codes of the second. */
+static void few_token_twice(float *dst, size_t ld, const void *w, const wk_act *x, int m, int n_panel,
+                            int k) {
+    few_by_gemv(dst, ld, w, x, m, n_panel, k, WK_FMT_Q4_1);
+    if (m == 4) memcpy(dst + 2 * ld, dst + ld, (size_t)n_panel * 64);
+}
+static void few_row_apart(float *dst, size_t ld, const void *w, const wk_act *x, int m, int n_panel,
+                          int k) {
+    few_by_gemv(dst, ld, w, x, m, n_panel, k, WK_FMT_Q6_K);
+    dst[(size_t)n_panel * 16] = 0.0f; /* between two rows */
+}
+
 /* ---- expand and tiles -------------------------------------------------------------------------- */
 
 static void expand_zero_point(wk_panel *dst, const void *w, int k0, int klen) {
@@ -141,6 +162,20 @@ static void tile_drops_panel(float *dst, size_t ld, const wk_panel *w, int np, c
                              int m, int klen, bool first) {
     ref().gemm[WK_KIND_W256M].tile(dst, ld, w, 1, x, m, klen, first);
     (void)np;
+}
+/* Tokens by pairs: the partner that the last odd one lacks is stored too. */
+static void tile_stores_partner(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x,
+                                int m, int klen, bool first) {
+    ref().gemm[WK_KIND_S32M].tile(dst, ld, w, np, x, m, klen, first);
+    if (m % 2) memcpy(dst + (size_t)m * ld, dst + (size_t)(m - 1) * ld, 16 * sizeof(float));
+}
+/* Rows by pairs: those of the last pair change places. */
+static void tile_swaps_rows(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x,
+                            int m, int klen, bool first) {
+    ref().gemm[WK_KIND_B32M].tile(dst, ld, w, np, x, m, klen, first);
+    const float r = dst[14];
+    dst[14] = dst[15];
+    dst[15] = r;
 }
 /* min * sum first, then the codes: the same real number, other roundings. */
 static void tile_swapped_min(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x,
@@ -343,6 +378,15 @@ static int cast_keeps_inf(void *dst, const float *x, int n) {
     }
     return bad;
 }
+/* A scale that is Inf becomes +0 and its codes stay. */
+static int cast_q8_keeps_codes(void *dst, const float *x, int n) {
+    const int bad = ref().kv_cast[WK_KV_Q8_0](dst, x, n);
+    for (int i = 0; i < n / 32; i++) {
+        uint8_t *b = (uint8_t *)dst + 34 * i;
+        if (bad && (b[0] | b[1]) == 0) b[2] = 127;
+    }
+    return bad;
+}
 
 /* ---- attention --------------------------------------------------------------------------------- */
 
@@ -385,6 +429,21 @@ static void page_empty_is_stale(wk_partial *out, const wk_attn_page *a) {
 static void page_score_past_end(wk_partial *out, const wk_attn_page *a) {
     ref().attn_page(out, a);
     a->score[a->n_col * WK_KV_SLOTS] = 0.0f;
+}
+static void page_overwrites(wk_partial *out, const wk_attn_page *a) {
+    wk_attn_page b = *a;
+    b.merge = false;
+    ref().attn_page(out, &b);
+}
+static void page_q8_one_scale(wk_partial *out, const wk_attn_page *a) { /* of the last slot */
+    wk_attn_page b = *a;
+    uint8_t v[34 * 64];
+    if (a->type == WK_KV_Q8_0 && a->hd == 32) {
+        memcpy(v, a->v, sizeof(v));
+        v[63 * 2 + 1] ^= 4;
+        b.v = v;
+    }
+    ref().attn_page(out, &b);
 }
 static void merge_no_fma(wk_partial *acc, const wk_partial *p, int n_col, int hd) {
     for (int c = 0; c < n_col; c++) {
@@ -447,7 +506,7 @@ static void encode_flips_bit(void *row, const float *x, int k) {
 /* ---- the list ---------------------------------------------------------------------------------- */
 
 static const ck_family format = {"format", ck_format}, quant = {"quant", ck_quant},
-                       gemv = {"gemv", ck_gemv}, gemm = {"gemm", ck_gemm}, elem = {"elem", ck_elem},
+                       gemv = {"gemv", ck_gemv}, few = {"few", ck_few}, gemm = {"gemm", ck_gemm}, elem = {"elem", ck_elem},
                        attn = {"attn", ck_attn};
 
 #define BUGS(X)                                                                                    \
@@ -457,6 +516,8 @@ static const ck_family format = {"format", ck_format}, quant = {"quant", ck_quan
     X(gemv, k.gemv[WK_FMT_F32], gemv_long_chunk)                                                   \
     X(gemv, k.gemv[WK_FMT_Q4_K], gemv_reads_past)                                                  \
     X(gemv, k.gemv[WK_FMT_Q5_1], gemv_writes_before)                                               \
+    X(few, k.few[WK_FMT_Q4_1], few_token_twice)                                                    \
+    X(few, k.few[WK_FMT_Q6_K], few_row_apart)                                                      \
     X(gemm, k.expand[WK_FMT_Q4_0], expand_zero_point)                                              \
     X(gemm, k.expand[WK_FMT_Q6_K], expand_scale_order)                                             \
     X(gemm, k.expand[WK_FMT_Q3_K], expand_other_block)                                             \
@@ -468,6 +529,8 @@ static const ck_family format = {"format", ck_format}, quant = {"quant", ck_quan
     X(gemm, k.gemm[WK_KIND_S16].tile, tile_forgets)                                                \
     X(gemm, k.gemm[WK_KIND_W256].tile, tile_drops_token)                                           \
     X(gemm, k.gemm[WK_KIND_W256M].tile, tile_drops_panel)                                          \
+    X(gemm, k.gemm[WK_KIND_S32M].tile, tile_stores_partner)                                        \
+    X(gemm, k.gemm[WK_KIND_B32M].tile, tile_swaps_rows)                                            \
     X(gemm, k.gemm[WK_KIND_B32M].tile, tile_swapped_min)                                           \
     X(gemm, k.gemm[WK_KIND_S32].tile, tile_saturates)                                              \
     X(quant, k.quant[WK_X_A32], quant_half_away)                                                   \
@@ -494,8 +557,11 @@ static const ck_family format = {"format", ck_format}, quant = {"quant", ck_quan
     X(elem, k.exp_scaled, exp_one_bit)                                                             \
     X(elem, k.kv_cast[WK_KV_BF16], cast_truncates)                                                 \
     X(elem, k.kv_cast[WK_KV_F32], cast_counts_nothing)                                             \
+    X(elem, k.kv_cast[WK_KV_Q8_0], cast_q8_keeps_codes)                                            \
     X(elem, k.kv_cast[WK_KV_F16], cast_keeps_inf)                                                  \
     X(attn, k.attn_page, page_one_more)                                                            \
+    X(attn, k.attn_page, page_overwrites)                                                          \
+    X(attn, k.attn_page, page_q8_one_scale)                                                        \
     X(attn, k.attn_page, page_no_cap)                                                              \
     X(attn, k.attn_page, page_plain_sum)                                                           \
     X(attn, k.attn_page, page_empty_is_stale)                                                      \

@@ -20,12 +20,12 @@ enum { N_OTHER = 7, MAX_PROMPT = 600 };
 
 typedef struct setting {
     const char *level; /* NULL: the best one */
-    int threads, chunk, kv_type;
+    int threads, chunk;
 } setting;
 
 typedef struct model {
     const char *name, *path;
-    int n_prompt, n_generate;
+    int n_prompt, n_generate, kv_type;
     wick_model *m;
     int n_vocab;
     wick_token prompt[MAX_PROMPT];
@@ -61,7 +61,7 @@ static wick_engine *open_engine(const model *m, const setting *s, int max_seqs) 
     o.kv_tokens = o.n_ctx * max_seqs;
     o.threads = s->threads;
     o.n_batch = s->chunk;
-    o.kv_type = s->kv_type;
+    o.kv_type = m->kv_type;
     o.max_seqs = max_seqs;
     must(wick_engine_open(m->m, &o, &e, &err), &err, m->name);
     return e;
@@ -177,17 +177,17 @@ static void check_model(model *m, bool full) {
     char list[128];
     (void)snprintf(list, sizeof(list), "%s", levels);
     for (char *save = NULL, *l = strtok_r(list, ",", &save); l; l = strtok_r(NULL, ",", &save))
-        run_alone(m, &(setting){l, 2, 64, 0});
+        run_alone(m, &(setting){l, 2, 64});
     static const int threads[] = {1, 2, 3, 8}, chunks[] = {1, 7, 64, 512};
-    for (int i = 0; i < 4; i++) run_alone(m, &(setting){NULL, threads[i], 512, 0});
-    for (int i = 0; i < 4; i++) run_alone(m, &(setting){NULL, 2, chunks[i], 0});
-    run_crowd(m, &(setting){NULL, 2, 512, 0});
-    run_crowd(m, &(setting){NULL, 3, 64, 0});
+    for (int i = 0; i < 4; i++) run_alone(m, &(setting){NULL, threads[i], 512});
+    for (int i = 0; i < 4; i++) run_alone(m, &(setting){NULL, 2, chunks[i]});
+    run_crowd(m, &(setting){NULL, 2, 512});
+    run_crowd(m, &(setting){NULL, 3, 64});
     if (full) { /* small models: every combination */
         (void)snprintf(list, sizeof(list), "%s", levels);
         for (char *save = NULL, *l = strtok_r(list, ",", &save); l; l = strtok_r(NULL, ",", &save))
             for (int i = 0; i < 16; i++) {
-                const setting s = {l, threads[i / 4], chunks[i % 4], 0};
+                const setting s = {l, threads[i / 4], chunks[i % 4]};
                 run_alone(m, &s);
                 if (i % 5 == 0) run_crowd(m, &s);
             }
@@ -209,16 +209,30 @@ static void test_tiny(void **s) {
     }
 }
 
-static void check_real(const char *name, const char *env) {
-    model m = {.name = name, .path = getenv(env), .n_prompt = 100, .n_generate = 3};
+/* The one tiny model whose heads hold whole blocks. */
+static void test_tiny_q8_0(void **s) {
+    (void)s;
+    model m = {.name = "qwen3-kv-q8_0", .path = "tests/golden/tiny/qwen3.gguf", .n_prompt = 150, .n_generate = 6,
+               .kv_type = WICK_KV_Q8_0};
+    check_model(&m, true);
+}
+
+static void check_real(const char *name, const char *env, int kv_type) {
+    model m = {.name = name, .path = getenv(env), .n_prompt = 100, .n_generate = 3, .kv_type = kv_type};
     if (!m.path) {
         print_message("skipped: %s names no file\n", env);
         skip();
     }
     check_model(&m, false);
 }
-static void test_smollm2(void **s) { (void)s, check_real("smollm2", "WICK_SMOLLM2"); }
-static void test_gemma3(void **s) { (void)s, check_real("gemma3-270m", "WICK_GEMMA3"); }
+static void test_smollm2(void **s) { (void)s, check_real("smollm2", "WICK_SMOLLM2", 0); }
+static void test_gemma3(void **s) { (void)s, check_real("gemma3-270m", "WICK_GEMMA3", 0); }
+static void test_smollm2_q8_0(void **s) {
+    (void)s, check_real("smollm2-kv-q8_0", "WICK_SMOLLM2", WICK_KV_Q8_0);
+}
+static void test_gemma3_q8_0(void **s) {
+    (void)s, check_real("gemma3-270m-kv-q8_0", "WICK_GEMMA3", WICK_KV_Q8_0);
+}
 
 int main(int argc, char **argv) {
     int n_core, n_affinity, n_thread;
@@ -226,6 +240,7 @@ int main(int argc, char **argv) {
     printing = argc > 1 && strcmp(argv[1], "--print") == 0;
     if (wick_x_machine(&n_core, &n_affinity, &quota, &n_thread, levels, sizeof(levels))) return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_tiny), cmocka_unit_test(test_smollm2),
-                                       cmocka_unit_test(test_gemma3)};
+                                       cmocka_unit_test(test_gemma3), cmocka_unit_test(test_tiny_q8_0),
+                                       cmocka_unit_test(test_smollm2_q8_0), cmocka_unit_test(test_gemma3_q8_0)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,6 +79,54 @@ static void cores(void **state) {
     assert_int_equal(m.n_core, 6);
 }
 
+/* A file of each CPU; NULL: none. */
+static void capacities(const tree *t, const char *const c[8]) {
+    for (int i = 0; i < 8; i++) {
+        char path[128];
+        (void)snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/cpu_capacity", i);
+        if (c[i]) put(t, path, c[i]);
+    }
+}
+
+static void kinds_of_cores(void **state) {
+    const tree *t = (const tree *)*state;
+    wk_machine m;
+    /* Arm: one large, three middle (0.7), four small. */
+    capacities(t, (const char *const[]){"1024\n", "720", "720", "720", "300", "300", "300", "300"});
+    wk_os_machine_at(&m, t->root, all8, 1);
+    assert_true(m.n_core == 8 && m.n_fast == 4 && m.n_thread == 4 && m.n_affinity == 8);
+    static const uint64_t small[] = {0xf0}; /* among the small ones all are alike */
+    wk_os_machine_at(&m, t->root, small, 1);
+    assert_true(m.n_core == 4 && m.n_fast == 4 && m.n_thread == 4);
+    capacities(t,
+               (const char *const[]){"1024", "junk", "", "99999999999999", NULL, NULL, NULL, NULL});
+    wk_os_machine_at(&m, t->root, all8, 1);
+    assert_true(m.n_fast == 4 && m.n_thread == 4);
+    capacities(t, (const char *const[]){"7", "7", "7", "7", "7", "7", "7", "7"});
+    wk_os_machine_at(&m, t->root, all8, 1);
+    assert_true(m.n_fast == 8 && m.n_thread == 8);
+    /* x86: two cores with two threads each, four small ones. */
+    siblings(t, 0, "0-1");
+    siblings(t, 1, "0-1");
+    siblings(t, 2, "2-3");
+    siblings(t, 3, "2-3");
+    put(t, "/sys/devices/cpu_core/cpus", "0-3\n");
+    put(t, "/sys/devices/cpu_atom/cpus", "4-7\n");
+    wk_os_machine_at(&m, t->root, all8, 1);
+    assert_true(m.n_core == 6 && m.n_fast == 2 && m.n_thread == 2 && m.n_affinity == 8);
+    wk_os_machine_at(&m, t->root, small, 1);
+    assert_true(m.n_core == 4 && m.n_fast == 4 && m.n_thread == 4);
+    static const uint64_t mixed[] = {0x3a}; /* 1, 3, 4, 5 */
+    wk_os_machine_at(&m, t->root, mixed, 1);
+    assert_true(m.n_core == 4 && m.n_fast == 2 && m.n_thread == 2);
+    put(t, "/sys/devices/cpu_core/cpus", "0-3,5,7-");
+    wk_os_machine_at(&m, t->root, all8, 1);
+    assert_int_equal(m.n_fast, 3);
+    put(t, "/sys/devices/cpu_core/cpus", "junk");
+    wk_os_machine_at(&m, t->root, all8, 1);
+    assert_int_equal(m.n_fast, 6);
+}
+
 static void cgroup_v2(void **state) {
     const tree *t = (const tree *)*state;
     put(t, "/proc/meminfo", "MemAvailable: 1000000 kB\n");
@@ -193,9 +241,10 @@ static void this_machine(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TREE_TEST(nothing_to_read),     TREE_TEST(cores),     TREE_TEST(cgroup_v2),
-        TREE_TEST(cgroup_v2_container), TREE_TEST(cgroup_v1), TREE_TEST(odd_files),
-        cmocka_unit_test(this_machine),
+        TREE_TEST(nothing_to_read), TREE_TEST(cores),
+        TREE_TEST(cgroup_v2),       TREE_TEST(cgroup_v2_container),
+        TREE_TEST(cgroup_v1),       TREE_TEST(odd_files),
+        TREE_TEST(kinds_of_cores),  cmocka_unit_test(this_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

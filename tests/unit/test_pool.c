@@ -1,5 +1,7 @@
 /* The team: every rank runs, the barrier holds, each ticket is handed out once, FP state is kept. */
 #include <fenv.h>
+#include <sched.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "engine/base/arena.h"
@@ -208,12 +210,78 @@ static void two_teams(void **state) {
     wk_team_free(a);
 }
 
+/* All threads on one CPU, free to leave it: a wait is enough to part them, and their masks stay whole. */
+typedef struct stack {
+    wk_team *team;
+    int32_t cpu; /* where they are put */
+    int32_t now[MAX_TEAM], allowed[MAX_TEAM], n_same;
+} stack;
+
+static void part(void *ud, int rank) {
+    stack *s = (stack *)ud;
+    cpu_set_t all, one;
+    if (sched_getaffinity(0, sizeof(all), &all)) return;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)s->cpu, &one);
+    if (sched_setaffinity(0, sizeof(one), &one)) return; /* where another thread may be as well */
+    wk_team_barrier(s->team, rank);
+    wk_team_barrier(s->team, rank);
+    if (sched_setaffinity(0, sizeof(all), &all)) return;
+    for (int i = 0; i < 200; i++) {
+        const uint64_t end = wk_os_now_ns() + (rank == i % 2 ? 300000 : 0);
+        while (wk_os_now_ns() < end) {}
+        s->now[rank] = wk_os_cpu();
+        wk_team_barrier(s->team, rank);
+        if (rank == 0) s->n_same += s->now[0] == s->now[1];
+        wk_team_barrier(s->team, rank);
+    }
+    if (sched_getaffinity(0, sizeof(all), &all) == 0) s->allowed[rank] = CPU_COUNT(&all);
+}
+
+static void stacked_threads_part(void **state) {
+    (void)state;
+    cpu_set_t all;
+    assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+    if (CPU_COUNT(&all) < 2) skip();
+    stack s = {.team = wk_team_new(2, 2)};
+    while (!CPU_ISSET((size_t)s.cpu, &all)) s.cpu++;
+    assert_non_null(s.team);
+    wk_team_run(s.team, part, &s);
+    assert_int_equal(s.allowed[0], CPU_COUNT(&all));
+    assert_int_equal(s.allowed[1], CPU_COUNT(&all));
+    printf("on one CPU: %d of 200 rounds\n", (int)s.n_same);
+    assert_true(s.n_same < 100);
+    wk_team_free(s.team);
+}
+
+static void moves_off_a_taken_cpu(void **state) {
+    (void)state;
+    cpu_set_t all, after, one;
+    assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+    if (CPU_COUNT(&all) < 2) skip();
+    for (int i = 0; i < 20; i++) {
+        const int32_t taken[2] = {-1, wk_os_cpu()};
+        assert_true(wk_os_cpu_move(taken, 2));
+        assert_int_equal(sched_getaffinity(0, sizeof(after), &after), 0);
+        assert_true(CPU_EQUAL(&all, &after));
+    }
+    const int32_t here = wk_os_cpu();
+    CPU_ZERO(&one);
+    CPU_SET((size_t)here, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+    const bool moved = wk_os_cpu_move(&here, 1), to_itself = wk_os_cpu_move(&here, 0);
+    assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+    assert_false(moved);
+    assert_true(to_itself);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_every_rank),  cmocka_unit_test(barrier_holds),
         cmocka_unit_test(each_ticket_once), cmocka_unit_test(each_ticket_once_in_parallel),
         cmocka_unit_test(fp_state),         cmocka_unit_test(no_thread_no_team),
-        cmocka_unit_test(two_teams),
+        cmocka_unit_test(two_teams),        cmocka_unit_test(stacked_threads_part),
+        cmocka_unit_test(moves_off_a_taken_cpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,25 @@
+/* os_cpu.c: on which CPU a thread runs, and how it gets off. */
+#include <sched.h>
+
+#include "engine/base/os.h"
+
+int wk_os_cpu(void) { return sched_getcpu(); }
+
+/* The scheduler is asked for one CPU, and then given its freedom back: it does not move the thread again by that. */
+bool wk_os_cpu_move(const int32_t *taken, int n) {
+    cpu_set_t all, one, busy;
+    if (sched_getaffinity(0, sizeof(all), &all)) return false; /* more CPUs than a set holds */
+    CPU_ZERO(&busy);
+    for (int i = 0; i < n; i++) {
+        const int32_t cpu = __atomic_load_n(&taken[i], __ATOMIC_RELAXED);
+        if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET((size_t)cpu, &busy);
+    }
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &all) || CPU_ISSET(cpu, &busy)) continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        if (sched_setaffinity(0, sizeof(one), &one)) return false;
+        return sched_setaffinity(0, sizeof(all), &all) == 0;
+    }
+    return false;
+}
