@@ -157,6 +157,9 @@ typedef struct wk_kernels {
      * registers hold beside the operands, no memory touched. Returns the multiply-adds done. A yardstick for
      * bench: it computes nothing, so levels need not agree. */
     uint64_t (*peak[WK_PEAK_COUNT])(uint64_t n);
+    /* Reads n bytes once, ascending, with the widest loads: the yardstick of memory. n % 512 == 0, p % 64 == 0.
+     * Returns something of all of them. */
+    uint64_t (*read)(const void *p, size_t n);
 } wk_kernels;
 
 /* Fills every pointer for the given cpu bits (level.h): ref first, each level over it. */

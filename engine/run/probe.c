@@ -1,39 +1,36 @@
-/* probe.c: read bandwidth, by the sum of all words of a buffer that each thread has written itself; speed of the
+/* probe.c: read bandwidth, by a level's widest loads over a buffer that each thread has written itself; speed of the
  * arithmetic, by a level's yardstick on all threads at once. */
 #include "engine/run/probe.h"
+
+#include <string.h>
 
 #include "engine/base/arena.h"
 #include "engine/base/os.h"
 #include "engine/base/pool.h"
+#include "simd/kernels.h"
+#include "simd/level.h"
 
-enum { STREAMS = 8, LINE = 64 };
+enum { STEP = 512 }; /* bytes that the yardstick reads at once */
 
 typedef struct probe {
     wk_team *team;
-    uint64_t *word;
-    size_t per_thread; /* words */
+    uint64_t (*read)(const void *p, size_t n);
+    uint8_t *mem;
+    size_t per_thread; /* bytes */
     int passes;
     double best; /* seconds of the fastest pass; written by rank 0 */
     _Atomic uint64_t sink;
 } probe;
 
-/* Eight sums, so that the adds do not wait for each other and the compiler may use its widest loads. */
-static uint64_t read_all(const uint64_t *p, size_t n) {
-    uint64_t acc[STREAMS] = {0}, total = 0;
-    for (size_t i = 0; i < n; i += STREAMS)
-        for (size_t j = 0; j < STREAMS; j++) acc[j] += p[i + j];
-    for (size_t j = 0; j < STREAMS; j++) total += acc[j];
-    return total;
-}
-
 static void probe_rank(void *ud, int rank) {
     probe *p = ud;
-    uint64_t *mine = p->word + (size_t)rank * p->per_thread, sum = 0;
-    for (size_t i = 0; i < p->per_thread; i++) mine[i] = i;
+    uint8_t *mine = p->mem + (size_t)rank * p->per_thread;
+    uint64_t sum = 0;
+    memset(mine, rank + 1, p->per_thread);
     for (int pass = 0; pass < p->passes; pass++) {
         wk_team_barrier(p->team, rank);
         const uint64_t t0 = wk_os_now_ns();
-        sum += read_all(mine, p->per_thread);
+        sum += p->read(mine, p->per_thread);
         wk_team_barrier(p->team, rank);
         const double s = (double)(wk_os_now_ns() - t0) * 1e-9;
         if (rank == 0 && s < p->best) p->best = s;
@@ -41,21 +38,27 @@ static void probe_rank(void *ud, int rank) {
     p->sink += sum; /* so that the reads are not removed */
 }
 
+/* More threads than CPUs measure nothing: a clock that starts when its thread gets its turn has missed the others'. */
+static int most(int n_thread, int n_cpu) { return n_thread < n_cpu ? n_thread : n_cpu; }
+
 int wk_probe_read(double *out, int n_thread, int n_cpu, size_t n_bytes, int passes, wk_err *err) {
+    n_thread = most(n_thread, n_cpu);
     wk_pages mem = {0};
     probe p = {.passes = passes, .best = 1e9};
-    const size_t lines = n_bytes / LINE / (size_t)n_thread;
+    wk_kernels k;
     int rc = WICK_OK;
-    p.per_thread = lines * (LINE / sizeof(uint64_t));
+    wk_kernels_init(&k, wk_cpu_detect()); /* what memory gives, whatever level the products run at */
+    p.read = k.read;
+    p.per_thread = n_bytes / STEP / (size_t)n_thread * STEP;
     p.team = wk_team_new(n_thread, n_cpu);
     if (!p.team || !wk_pages_map(&mem, n_bytes)) {
         rc = wk_fail(err, WICK_E_NOMEM, "no memory to measure the bandwidth over %zu MiB",
                      n_bytes >> 20);
         goto out;
     }
-    p.word = (uint64_t *)(void *)mem.p;
+    p.mem = mem.p;
     wk_team_run(p.team, probe_rank, &p);
-    *out = (double)(p.per_thread * (size_t)n_thread * sizeof(uint64_t)) / p.best;
+    *out = (double)(p.per_thread * (size_t)n_thread) / p.best;
 out:
     wk_pages_unmap(&mem);
     wk_team_free(p.team);
@@ -98,6 +101,7 @@ static void peak_rank(void *ud, int rank) {
 }
 
 int wk_probe_peak(double *out, uint64_t (*fn)(uint64_t n), int n_thread, int n_cpu, wk_err *err) {
+    n_thread = most(n_thread, n_cpu);
     peak p = {.fn = fn, .n = PEAK_START, .team = wk_team_new(n_thread, n_cpu)};
     if (!p.team)
         return wk_fail(err, WICK_E_NOMEM, "a team of %d threads could not be made", n_thread);

@@ -4,6 +4,7 @@
 void wk_kernels_avx2(wk_kernels *k) {
     k->level = "avx2";
 #define WK_GEMV(fmt, fn) k->gemv[WK_FMT_##fmt] = fn;
+#define WK_FEW_OF(fmt, fn) k->few[WK_FMT_##fmt] = fn;
 #define WK_EXPAND(fmt, fn) k->expand[WK_FMT_##fmt] = fn;
 #define WK_GEMM(kind, n_row, n_col, piece, fn)                                                     \
     k->gemm[WK_KIND_##kind] = (wk_gemm){.rows = n_row, .cols = n_col, .kc = piece, .tile = fn};
@@ -15,6 +16,7 @@ void wk_kernels_avx2(wk_kernels *k) {
 #define WK_PEAK(what, fn) k->peak[WK_PEAK_##what] = fn;
 #include "simd/avx2/avx2.def"
 #undef WK_GEMV
+#undef WK_FEW_OF
 #undef WK_EXPAND
 #undef WK_GEMM
 #undef WK_QUANT

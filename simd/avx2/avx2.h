@@ -14,10 +14,13 @@
 #define WK_PROTO_argmax(fn) int fn(const float *x, int n);
 #define WK_PROTO_attn_page(fn) void fn(wk_partial *out, const wk_attn_page *a);
 #define WK_PROTO_attn_merge(fn) void fn(wk_partial *acc, const wk_partial *p, int n_col, int hd);
+#define WK_PROTO_read(fn) uint64_t fn(const void *p, size_t n);
 #define WK_PROTO_attn_finish(fn)                                                                   \
     void fn(float *dst, size_t ld, const wk_partial *acc, int n_col, int hd);
 
 #define WK_GEMV(fmt, fn) void fn(float *dst, const void *w, const wk_act *x, int n_panel, int k);
+#define WK_FEW_OF(fmt, fn)                                                                         \
+    void fn(float *dst, size_t ld, const void *w, const wk_act *x, int m, int n_panel, int k);
 #define WK_EXPAND(fmt, fn) void fn(wk_panel *dst, const void *w, int k0, int klen);
 #define WK_GEMM(kind, rows, cols, kc, fn)                                                          \
     void fn(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x, int m, int klen,    \
@@ -30,6 +33,7 @@
 #define WK_PEAK(what, fn) uint64_t fn(uint64_t n);
 #include "simd/avx2/avx2.def"
 #undef WK_GEMV
+#undef WK_FEW_OF
 #undef WK_EXPAND
 #undef WK_GEMM
 #undef WK_QUANT

@@ -9,6 +9,24 @@
 
 enum { WK_LINE = 64 }; /* bytes of 16 rows x 4 k */
 
+/* The inside of a panel, where it is not ref's (simd/kernels.h). Written by expand in sc[0], which no kind but W256
+ * and W256M uses:
+ *   4       codes 0..15: B32 8 too many
+ *   5       codes 0..31: B32 16 too many
+ *   6       codes -32..31; c: int16 pairs of -128 * (sum of 16 codes, k % 4 < 2 and the others)
+ *   8       code: the upper four bits of codes + 128, f: the lower four
+ *   signed  as ref has it
+ * W256: codes 0..7, 4 too many. */
+typedef enum wk_width {
+    WK_WIDTH_4 = 4,
+    WK_WIDTH_5 = 5,
+    WK_WIDTH_6 = 6,
+    WK_WIDTH_8 = 8,
+    WK_WIDTH_SIGNED = 9
+} wk_width;
+WK_INLINE wk_width wk_width_of(const wk_panel *w) { return (wk_width)w->sc[0]; }
+WK_INLINE void wk_width_put(wk_panel *w, wk_width width) { w->sc[0] = (int16_t)width; }
+
 /* qh shifted right by g: codes g (low nibbles) and g + 4 (high) of a 32-block. */
 WK_INLINE __m256i v_five_low(__m256i v, __m256i h) {
     return _mm256_or_si256(v_low4(v),
@@ -29,6 +47,11 @@ WK_INLINE __m256i v_iq4_table(void) {
     return _mm256_broadcastsi128_si256(
         _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113));
 }
+/* The same + 128, upper four bits and lower four. */
+WK_INLINE __m256i v_iq4_high(void) {
+    return v_high4(_mm256_xor_si256(v_iq4_table(), _mm256_set1_epi8((char)0x80)));
+}
+WK_INLINE __m256i v_iq4_low(void) { return v_low4(v_iq4_table()); }
 /* The 16 codes of MXFP4, zero added to each. */
 WK_INLINE __m256i v_mxfp4_table(int zero) {
     const __m128i t = _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
@@ -87,18 +110,20 @@ WK_INLINE __m256 scale_iq4_xs(const uint8_t *high, const uint8_t *low, int j) {
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(s, _mm256_set1_epi32(32)));
 }
 
-/* Sum over 32 codes of 8 rows, signed table values: 1 step. */
-WK_INLINE __m256i sum_table(const uint8_t *qs, const int8_t *q) {
-    const __m256i table = v_iq4_table();
-    __m256i a = _mm256_setzero_si256(), b = a;
+/* Sum over 32 codes of 8 rows, table values in two halves of four bits: 16*high + low - 128. z: of the block. Half the
+ * work on the ports that multiply of |code| and a sign for each activation. */
+WK_INLINE __m256i sum_table(const uint8_t *qs, const int8_t *q, const int32_t *z) {
+    const __m256i t_high = v_iq4_high(), t_low = v_iq4_low();
+    __m256i a = _mm256_slli_epi32(_mm256_set1_epi32(*z), 12), b = _mm256_setzero_si256();
     for (int g = 0; g < 4; g++) {
-        const __m256i v = v_int(qs + WK_LINE * g);
-        const __m256i low = _mm256_shuffle_epi8(table, v_low4(v));
-        const __m256i high = _mm256_shuffle_epi8(table, v_high4(v));
-        a = _mm256_add_epi32(a, v_wide(v_signed(low, v_all4(q + 4 * g))));
-        b = _mm256_add_epi32(b, v_wide(v_signed(high, v_all4(q + 16 + 4 * g))));
+        const __m256i v = v_int(qs + WK_LINE * g), even = v_low4(v), odd = v_high4(v);
+        const __m256i q0 = v_all4(q + 4 * g), q1 = v_all4(q + 16 + 4 * g);
+        a = _mm256_add_epi16(a, _mm256_maddubs_epi16(_mm256_shuffle_epi8(t_high, even), q0));
+        b = _mm256_add_epi16(b, _mm256_maddubs_epi16(_mm256_shuffle_epi8(t_low, even), q0));
+        a = _mm256_add_epi16(a, _mm256_maddubs_epi16(_mm256_shuffle_epi8(t_high, odd), q1));
+        b = _mm256_add_epi16(b, _mm256_maddubs_epi16(_mm256_shuffle_epi8(t_low, odd), q1));
     }
-    return _mm256_add_epi32(a, b);
+    return v_halves(a, b);
 }
 
 /* ---- sums with integer scales ---- */

@@ -4,7 +4,7 @@
 #include "simd/avx2/avx2.h"
 #include "simd/avx2/codes.h"
 
-/* ---- sums over 32 codes of 8 rows; the zero point is still in them ---- */
+/* ---- sums over 32 codes of 8 rows; the zero point is still in them where z is not given ---- */
 
 /* 4 bits unsigned: 8 steps fit int16. */
 WK_INLINE __m256i sum_nibbles(const uint8_t *qs, const int8_t *q) {
@@ -42,17 +42,15 @@ WK_INLINE __m256i sum_mxfp4(const uint8_t *qs, const int8_t *q) {
     return _mm256_add_epi32(v_wide(a), v_wide(b));
 }
 
-/* Stored as code + 128. */
-WK_INLINE __m256i sum_bytes(const uint8_t *qs, const int8_t *q) {
-    const __m256i sign = _mm256_set1_epi8((char)0x80);
-    __m256i a = _mm256_setzero_si256(), b = a;
-    for (int g = 0; g < 8; g += 2) {
-        const __m256i v = _mm256_xor_si256(v_int(qs + WK_LINE * g), sign);
-        const __m256i w = _mm256_xor_si256(v_int(qs + WK_LINE * g + WK_LINE), sign);
-        a = _mm256_add_epi32(a, v_wide(v_signed(v, v_all4(q + 4 * g))));
-        b = _mm256_add_epi32(b, v_wide(v_signed(w, v_all4(q + 4 * g + 4))));
+/* Stored as code + 128: 16*high + low - 128 (codes.h, sum_table). */
+WK_INLINE __m256i sum_bytes(const uint8_t *qs, const int8_t *q, const int32_t *z) {
+    __m256i a = _mm256_slli_epi32(_mm256_set1_epi32(*z), 12), b = _mm256_setzero_si256();
+    for (int g = 0; g < 8; g++) {
+        const __m256i v = v_int(qs + WK_LINE * g), x = v_all4(q + 4 * g);
+        a = _mm256_add_epi16(a, _mm256_maddubs_epi16(v_high4(v), x));
+        b = _mm256_add_epi16(b, _mm256_maddubs_epi16(v_low4(v), x));
     }
-    return _mm256_add_epi32(a, b);
+    return v_halves(a, b);
 }
 
 /* ---- one panel ---- */
@@ -69,9 +67,9 @@ WK_INLINE __m256 block_value(int fmt, field32 f, const uint8_t *p, int half, con
     const uint8_t *qs = p + f.qs + 32 * half;
     __m256i i;
     if (fmt == WK_FMT_Q8_0)
-        i = sum_bytes(qs, q);
+        i = sum_bytes(qs, q, x->z32 + b);
     else if (fmt == WK_FMT_IQ4_NL)
-        i = sum_table(qs, q);
+        i = sum_table(qs, q, x->z32 + b);
     else if (fmt == WK_FMT_MXFP4)
         i = sum_mxfp4(qs, q);
     else if (f.qh)

@@ -225,10 +225,11 @@ WK_INLINE rows block_xs(const uint8_t *p, const wk_act *x, int b) {
         const uint8_t *qs = p + 128 + 256 * j;
         const int8_t *q = x->q + 256 * b + 32 * j;
         v_ahead(qs, 0, 256);
+        const int32_t *z = x->z32 + 8 * b + j;
         const __m256 s_lo = _mm256_mul_ps(d_lo, scale_iq4_xs(p + 32, p + 64, j));
         const __m256 s_hi = _mm256_mul_ps(d_hi, scale_iq4_xs(p + 48, p + 72, j));
-        a.lo = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum_table(qs, q)), s_lo, a.lo);
-        a.hi = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum_table(qs + 32, q)), s_hi, a.hi);
+        a.lo = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum_table(qs, q, z)), s_lo, a.lo);
+        a.hi = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum_table(qs + 32, q, z)), s_hi, a.hi);
     }
     return a;
 }

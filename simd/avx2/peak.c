@@ -39,3 +39,14 @@ uint64_t wk_peak_f32_avx2(uint64_t n) {
     WK_PEAK_RUN(acc, F32_CHAINS, _mm256_setzero_ps(), n, acc[i] = _mm256_fmadd_ps(w, x, acc[i]));
     return n * F32_CHAINS * F32_LANES;
 }
+
+uint64_t wk_read_avx2(const void *p, size_t n) {
+    const __m256i *b = p;
+    __m256i acc[8];
+    WK_EACH(i, 8) acc[i] = _mm256_setzero_si256();
+    for (size_t at = 0; at < n / 32; at += 8) {
+        WK_EACH(i, 8) acc[i] = _mm256_xor_si256(acc[i], _mm256_load_si256(b + at + i));
+    }
+    WK_EACH(i, 7) acc[0] = _mm256_xor_si256(acc[0], acc[i + 1]);
+    return (uint64_t)_mm256_extract_epi64(acc[0], 0) ^ (uint64_t)_mm256_extract_epi64(acc[0], 3);
+}

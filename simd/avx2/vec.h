@@ -3,8 +3,8 @@
  * A panel line of 16 rows is two registers: rows 0..7 and rows 8..15. Integer products go through
  * maddubs (unsigned code, signed activation) into int16. Where codes are small and unsigned, several
  * steps are added in int16 before the sum is widened: the budget, steps * 2 * code * 127 <= 32767, is
- * 8 steps for 4 bits, 4 for 5 bits, 2 for 6 bits. Signed codes of 8 bits take |code| and the activation
- * with the code's sign, one step. */
+ * 8 steps for 4 bits, 4 for 5 bits, 2 for 6 bits. 8 bits are two sums of 4 bits; signed codes that only ref
+ * expands take |code| and the activation with the code's sign, one step. */
 #ifndef WK_AVX2_VEC_H
 #define WK_AVX2_VEC_H
 
@@ -15,6 +15,13 @@
 #include "engine/base/attr.h"
 #include "simd/kernels.h"
 #include "simd/poly.h"
+
+/* Register tiles are arrays indexed by constants: every loop over them must be unrolled whole. */
+#if defined(__clang__)
+#define V_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define V_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 /* ---- loads ---- */
 
@@ -82,8 +89,47 @@ WK_INLINE __m256i v_wide(__m256i v) { return _mm256_madd_epi16(v, v_ones()); }
 WK_INLINE __m256i v_signed(__m256i w, __m256i q) {
     return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w));
 }
+/* 16*high + low of int16 pairs. */
+WK_INLINE __m256i v_halves(__m256i high, __m256i low) {
+    return _mm256_add_epi32(_mm256_madd_epi16(high, _mm256_set1_epi16(16)), v_wide(low));
+}
 WK_INLINE __m256i v_low4(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
 WK_INLINE __m256i v_high4(__m256i v) { return v_low4(_mm256_srli_epi16(v, 4)); }
+
+/* Up to V_COLS tokens side by side: token t has rows 0..7 in element 2t, rows 8..15 in 2t + 1. */
+enum { V_COLS = 6, V_SUMS = 2 * V_COLS };
+
+/* a += codes . 4 activations of each token at q[t] + k, in int16. */
+WK_INLINE void v_step(__m256i *a, __m256i lo, __m256i hi, const int8_t *const *q, int k, const int m) {
+    V_UNROLL
+    for (int t = 0; t < m; t++) {
+        const __m256i v = v_all4(q[t] + k);
+        a[2 * t] = _mm256_add_epi16(a[2 * t], _mm256_maddubs_epi16(lo, v));
+        a[2 * t + 1] = _mm256_add_epi16(a[2 * t + 1], _mm256_maddubs_epi16(hi, v));
+    }
+}
+WK_INLINE void v_start(__m256i *a, const int m) {
+    V_UNROLL
+    for (int t = 0; t < 2 * m; t++) a[t] = _mm256_setzero_si256();
+}
+/* -8 * (sum of codes) into the upper int16 of a pair, out of the stored -128 * (sum of codes), 32 of them. The sums
+ * of 16 products with 4-bit codes stay in range: 8*127*16 (codes less 8) + 8*127*16 (the other half's) = 32512. */
+WK_INLINE void v_start_8(__m256i *a, const int32_t *z, size_t ld, const int m) {
+    V_UNROLL
+    for (int t = 0; t < m; t++)
+        a[2 * t] = a[2 * t + 1] = _mm256_slli_epi32(_mm256_set1_epi32(z[(size_t)t * ld]), 12);
+}
+/* sum (+)= pairs times `by`. */
+WK_INLINE void v_sums(__m256i *sum, const __m256i *a, __m256i by_lo, __m256i by_hi, const bool add,
+                      const int m) {
+    V_UNROLL
+    for (int t = 0; t < m; t++) {
+        const __m256i lo = _mm256_madd_epi16(a[2 * t], by_lo),
+                      hi = _mm256_madd_epi16(a[2 * t + 1], by_hi);
+        sum[2 * t] = add ? _mm256_add_epi32(sum[2 * t], lo) : lo;
+        sum[2 * t + 1] = add ? _mm256_add_epi32(sum[2 * t + 1], hi) : hi;
+    }
+}
 
 /* -zero * (sum of codes) out of the stored -128 * (sum of codes), zero a power of two: exact. */
 WK_INLINE __m256i v_zero_point(const int32_t *z, int zero) {

@@ -6,23 +6,22 @@
 
 enum { COLS = 8 };
 
-void wk_expand_f32_avx512(wk_panel *dst, const void *w, int k0, int klen) {
-    const float *p = (const float *)w + (size_t)k0 * WK_PANEL;
-    for (size_t i = 0; i < (size_t)klen * WK_PANEL; i += 16)
-        _mm512_storeu_ps(dst->f + i, _mm512_loadu_ps(p + i));
+/* Rows of 16 values; those of the next piece, which is expanded after the products of this one, are fetched. */
+#define EXPAND(name, type, LOAD)                                                                   \
+    void wk_expand_##name##_avx512(wk_panel *dst, const void *w, int k0, int klen) {               \
+        const type *p = (const type *)w + (size_t)k0 * WK_PANEL;                                   \
+        const size_t n = (size_t)klen * WK_PANEL;                                                  \
+        for (size_t i = 0; i < n; i += WK_PANEL) {                                                 \
+            _mm_prefetch((const char *)(p + n + i), _MM_HINT_T1);                                  \
+            _mm512_storeu_ps(dst->f + i, LOAD(p + i));                                             \
+        }                                                                                          \
+    }
+WK_INLINE __m512 load_bf16(const wk_bf16 *p) {
+    return wk_widen_bf16(_mm256_loadu_si256((const __m256i *)p));
 }
-
-void wk_expand_f16_avx512(wk_panel *dst, const void *w, int k0, int klen) {
-    const wk_f16 *p = (const wk_f16 *)w + (size_t)k0 * WK_PANEL;
-    for (size_t i = 0; i < (size_t)klen * WK_PANEL; i += 16)
-        _mm512_storeu_ps(dst->f + i, wk_f16_512(p + i));
-}
-
-void wk_expand_bf16_avx512(wk_panel *dst, const void *w, int k0, int klen) {
-    const wk_bf16 *p = (const wk_bf16 *)w + (size_t)k0 * WK_PANEL;
-    for (size_t i = 0; i < (size_t)klen * WK_PANEL; i += 16)
-        _mm512_storeu_ps(dst->f + i, wk_widen_bf16(_mm256_loadu_si256((const __m256i *)(p + i))));
-}
+EXPAND(f32, float, _mm512_loadu_ps)
+EXPAND(f16, wk_f16, wk_f16_512)
+EXPAND(bf16, wk_bf16, load_bf16)
 
 /* One chunk of kn <= 64 values. x: three tokens per base pointer, so that the address is base + {0,1,2}*ld. */
 WK_INLINE void chunk_f(float *dst, size_t ld, const wk_panel *w, const int np, const wk_act *x,

@@ -1,4 +1,8 @@
-/* gemv_k.c: one token straight from the packed layout, super-blocks of 256. */
+/* gemv_k.c: one token straight from the packed layout, super-blocks of 256.
+ * Lines are asked for 256 bytes ahead, those of Q5_K 1024. Share of the read bandwidth of one thread on Zen 4, K = 2048,
+ * 400 MiB, at 256, 512, 768, 1024: IQ4_XS 0.87 0.88 0.77 0.62; Q4_K 0.98 1.0 0.97 0.96; Q5_K 0.82 0.88 0.90 0.95;
+ * Q6_K 0.89 0.84 0.90 0.81; Q3_K 0.85 0.82 0.84 0.73; Q2_K 0.89 0.83 0.96 0.74. */
+#define WK_AHEAD 256
 #include "simd/avx512vnni/avx512vnni.h"
 #include "simd/avx512vnni/codes.h"
 
@@ -48,6 +52,8 @@ WK_INLINE __m512 block_q4_k(const uint8_t *b, const wk_act *x) {
     return times(mins(mn, x->s32, 8), wk_neg512(wk_f16_512(b + 32)), a);
 }
 
+enum { FARTHER = 1024 - WK_AHEAD };
+
 /* Groups of chunk c: nibbles and bits 2c, 2c+1 of qh. */
 WK_INLINE __m512 chunk_q5_k(__m512 a, const uint8_t *b, const uint8_t *sc, const int8_t *q,
                             __m512 d, const int c) {
@@ -55,7 +61,8 @@ WK_INLINE __m512 chunk_q5_k(__m512 a, const uint8_t *b, const uint8_t *sc, const
     const uint8_t *qs = b + 768 + 512 * c;
     WK_UNROLL
     for (int g = 0; g < 8; g++) {
-        const __m512i v = wk_line_ahead(qs + 64 * g), h = wk_line(b + 256 + 64 * g);
+        wk_ahead(qs + 64 * g + FARTHER, 64);
+        const __m512i v = wk_line(qs + 64 * g), h = wk_line(b + 256 + 64 * g);
         lo = dot4(lo, wk_or_and(wk_lo4(v), wk_shift(h, 4 - 2 * c), 0x10), q + 64 * c + 4 * g);
         hi = dot4(hi, wk_or_and(wk_hi4(v), wk_shift(h, 3 - 2 * c), 0x10), q + 64 * c + 32 + 4 * g);
     }
@@ -67,7 +74,10 @@ WK_INLINE __m512 block_q5_k(const uint8_t *b, const wk_act *x) {
     uint8_t sc[128] WK_ALIGNED(64), mn[128] WK_ALIGNED(64);
     const __m512 d = wk_f16_512(b);
     __m512 a = _mm512_setzero_ps();
-    wk_touch(b, 768);
+    for (size_t i = 0; i < 768; i += 64) {
+        wk_ahead(b + i + FARTHER, 64);
+        (void)*(const volatile uint8_t *)(b + i);
+    }
     wk_scales_k4(sc, mn, b + 64);
     WK_UNROLL
     for (int c = 0; c < 4; c++) a = chunk_q5_k(a, b, sc, x->q, d, c);

@@ -14,6 +14,7 @@
 #define WK_PROTO_argmax(fn) int fn(const float *x, int n);
 #define WK_PROTO_attn_page(fn) void fn(wk_partial *out, const wk_attn_page *a);
 #define WK_PROTO_attn_merge(fn) void fn(wk_partial *acc, const wk_partial *p, int n_col, int hd);
+#define WK_PROTO_read(fn) uint64_t fn(const void *p, size_t n);
 #define WK_PROTO_attn_finish(fn)                                                                   \
     void fn(float *dst, size_t ld, const wk_partial *acc, int n_col, int hd);
 

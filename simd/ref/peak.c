@@ -22,7 +22,20 @@ static uint64_t wk_peak_f32_ref(uint64_t n) {
     return all > 0 ? n * LANES : 0;
 }
 
+static uint64_t wk_read_ref(const void *p, size_t n) {
+    const uint64_t *b = p;
+    uint64_t w = 0, x = 0, y = 0, z = 0;
+    for (size_t i = 0; i < n / 8; i += 8) {
+        w ^= b[i] ^ b[i + 4];
+        x ^= b[i + 1] ^ b[i + 5];
+        y ^= b[i + 2] ^ b[i + 6];
+        z ^= b[i + 3] ^ b[i + 7];
+    }
+    return w ^ x ^ y ^ z;
+}
+
 void wk_fill_peak_ref(wk_kernels *k) {
     k->peak[WK_PEAK_I8] = wk_peak_i8_ref;
     k->peak[WK_PEAK_F32] = wk_peak_f32_ref;
+    k->read = wk_read_ref;
 }
