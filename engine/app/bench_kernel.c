@@ -13,13 +13,33 @@ static const char *const formats[] = {"F32",  "F16",    "BF16",   "Q4_0", "Q4_1"
                                       "Q5_1", "Q8_0",   "Q2_K",   "Q3_K", "Q4_K", "Q5_K",
                                       "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"};
 
-static double macs_of(const wk_bench_row *r) { return (double)ROWS * K * r->n_tok; }
+/* Bits of a weight, about: the probe has to be made before the kernel is. */
+static double bits_of(const char *format) {
+    static const struct {
+        const char *name;
+        double bits;
+    } known[] = {{"F32", 32},   {"F16", 16},  {"BF16", 16},  {"Q8_0", 8.5},
+                 {"Q6_K", 6.6}, {"Q5_", 5.7}, {"Q3_K", 3.5}, {"Q2_K", 2.7}};
+    for (size_t i = 0; i < WK_COUNT(known); i++)
+        if (strncmp(format, known[i].name, strlen(known[i].name)) == 0)
+            return known[i].bits;
+    return 4.5;
+}
+
+/* One token: a matrix far larger than the last cache, as its bytes are what counts. */
+static int32_t rows_of(const char *format, int32_t n_tok) {
+    return n_tok > 1 || bits_of(format) > 16 ? ROWS : bits_of(format) > 9 ? 2 * ROWS : 4 * ROWS;
+}
+
+static double macs_of(const wk_bench_row *r) {
+    return (double)rows_of(r->format, r->n_tok) * K * r->n_tok;
+}
 
 static wick_status measure_kernel(wk_bench *b, wk_bench_row *r, int round, wick_error *err) {
     const wick_x_kernel o = {.size = sizeof(o),
                              .level = b->machine.level,
                              .format = r->format,
-                             .n_row = ROWS,
+                             .n_row = rows_of(r->format, r->n_tok),
                              .k = K,
                              .n_tok = r->n_tok,
                              .threads = r->threads,
@@ -38,25 +58,13 @@ static wick_status measure_kernel(wk_bench *b, wk_bench_row *r, int round, wick_
     return WICK_OK;
 }
 
-/* What the format's panels are expected to take; the probe has to be made before the kernel is. */
-static double bytes_expected(const char *format) {
-    static const struct {
-        const char *name;
-        double bits;
-    } known[] = {{"F32", 32},   {"F16", 16},  {"BF16", 16},  {"Q8_0", 8.5},
-                 {"Q6_K", 6.6}, {"Q5_", 5.7}, {"Q3_K", 3.5}, {"Q2_K", 2.7}};
-    for (size_t i = 0; i < WK_COUNT(known); i++)
-        if (strncmp(format, known[i].name, strlen(known[i].name)) == 0)
-            return (double)ROWS * K * known[i].bits / 8;
-    return (double)ROWS * K * 4.5 / 8;
-}
-
 void wk_kernel_rows(wk_bench *b) {
     for (size_t f = 0; f < WK_COUNT(formats); f++)
         for (size_t i = 0; i < WK_COUNT(batch); i++) {
             const char *peak = f < 3 ? "f32" : "i8";
             const int threads = b->machine.n_thread;
-            const int read = wk_round_read_probe(b, bytes_expected(formats[f]), threads);
+            const double bytes = bits_of(formats[f]) / 8 * K * rows_of(formats[f], batch[i]);
+            const int read = wk_round_read_probe(b, bytes, threads);
             const int top = wk_round_peak_probe(b, peak, threads);
             wk_bench_row *r = wk_round_row(b, WK_BENCH_KERNEL, batch[i] == 1 ? "GB/s" : "GOP/s",
                                            "kernel %s n=%d", formats[f], (int)batch[i]);

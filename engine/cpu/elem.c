@@ -129,10 +129,22 @@ void wk_exec_bias(const wk_ctx *c, const wk_step *s, wk_range r) {
                       r.r1 - r.r0);
 }
 
+enum { ROWS_AHEAD = 8 };
+
+/* The same piece of a later row: pieces of 128 bytes at the distance of a row train no prefetcher (prompt of 512,
+ * SmolLM2: the step's share 4.2 -> 2.2 %). */
+static void fetch_row(const wk_ctx *c, int32_t v, const wk_range *r, int32_t t) {
+    const float *p = wk_val_f32(c, v, t);
+    for (int32_t i = r->r0; i < r->r1; i += WK_PANEL) __builtin_prefetch(p + i, 0, 3);
+}
+
 void wk_exec_add(const wk_ctx *c, const wk_step *s, wk_range r) {
-    for (int32_t t = r.t0; t < r.t1; t++)
+    const int32_t fetched = r.r1 - r.r0 <= 4 * WK_PANEL ? r.t1 - ROWS_AHEAD : r.t0;
+    for (int32_t t = r.t0; t < r.t1; t++) {
+        for (int i = 0; i < 2 && t < fetched; i++) fetch_row(c, s->src[i], &r, t + ROWS_AHEAD);
         c->x->dev->k.add(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0,
                          wk_val_f32(c, s->src[1], t) + r.r0, r.r1 - r.r0);
+    }
 }
 
 void wk_exec_glu(const wk_ctx *c, const wk_step *s, wk_range r) {
