@@ -77,7 +77,8 @@ struct wk_bench_row {
     size_t bytes;                      /* of a read probe; of a kernel: its packed weights */
     int threads;                       /* of a probe */
     int n;                             /* rounds measured */
-    double value[WK_BENCH_ROUNDS], joules[WK_BENCH_ROUNDS], seconds[WK_BENCH_ROUNDS]; /* in unit; per unit; of the round */
+    /* in unit; per unit; of the round */
+    double value[WK_BENCH_ROUNDS], joules[WK_BENCH_ROUNDS], seconds[WK_BENCH_ROUNDS];
     double per_pass;          /* tokens of a pass, 0: there are none */
     double unit_bytes, unit_macs; /* read and multiplied for each unit of value */
     int read_probe, peak_probe;   /* rows, -1: none */

@@ -42,7 +42,8 @@ typedef struct wk_batch {
     const uint32_t *copy;   /* pairs (dst, src): then copied, all layers */
     int32_t n_copy;
     float *logits;          /* [n_out][n_vocab] */
-    uint8_t *bad_tok;       /* [n_tok] set to 1 where a value did not fit the cache type (E_NUMERIC); zeroed by the caller */
+    /* [n_tok] set to 1 where a value did not fit the cache type (E_NUMERIC); zeroed by the caller */
+    uint8_t *bad_tok;
 } wk_batch;
 
 /* Time by kind of work since tracing began; *_ns are sums over the threads of a pass but wall_ns. */

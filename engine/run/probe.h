@@ -11,7 +11,8 @@
 /* Best of `passes` passes of n_thread threads, at most n_cpu, over n_bytes of huge-page memory, bytes a second. */
 int wk_probe_read(double *out, int n_thread, int n_cpu, size_t n_bytes, int passes, wk_err *err);
 
-/* Best of some passes of n_thread threads, at most n_cpu, each running the yardstick fn (kernels.h, peak): multiply-adds a second. */
+/* Best of some passes of n_thread threads, at most n_cpu, each running the yardstick fn (kernels.h, peak):
+ * multiply-adds a second. */
 int wk_probe_peak(double *out, uint64_t (*fn)(uint64_t n), int n_thread, int n_cpu, wk_err *err);
 
 /* Compares every kernel of a level with the reference on random data, bit for bit. *n_compared counts comparisons;

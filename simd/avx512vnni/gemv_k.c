@@ -1,6 +1,6 @@
 /* gemv_k.c: one token straight from the packed layout, super-blocks of 256.
- * Lines are asked for 256 bytes ahead, those of Q5_K 1024. Share of the read bandwidth of one thread on Zen 4, K = 2048,
- * 400 MiB, at 256, 512, 768, 1024: IQ4_XS 0.87 0.88 0.77 0.62; Q4_K 0.98 1.0 0.97 0.96; Q5_K 0.82 0.88 0.90 0.95;
+ * Lines are asked for 256 bytes ahead, those of Q5_K 1024. Share of the read bandwidth of one thread on Zen 4,
+ * K = 2048, 400 MiB, at 256, 512, 768, 1024: IQ4_XS 0.87 0.88 0.77 0.62; Q4_K 0.98 1.0 0.97 0.96; Q5_K 0.82 0.88 0.90 0.95;
  * Q6_K 0.89 0.84 0.90 0.81; Q3_K 0.85 0.82 0.84 0.73; Q2_K 0.89 0.83 0.96 0.74. */
 #define WK_AHEAD 256
 #include "simd/avx512vnni/avx512vnni.h"
