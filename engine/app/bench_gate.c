@@ -22,7 +22,7 @@ typedef struct gate {
 
 static void copy_text(char *out, size_t cap, const wk_json *v) {
     const wk_str s = wk_json_str(v);
-    (void)snprintf(out, cap, "%s", wk_show(s).text);
+    (void)snprintf(out, cap, "%.*s", (int)cap - 1, wk_show(s).text);
 }
 
 static wk_bench_row *row_named(gate *g, const wk_json *old) {
