@@ -1,7 +1,8 @@
 /* few.c: two to WK_FEW tokens straight from the packed layout. A line is decoded in registers and meets the codes of
  * every token; expanding to a panel first costs a store and a load of every code, which is more than the products of
  * so few tokens. The int16 sums of 16 rows and 4 tokens take 8 registers, so the low and the high nibbles of a block
- * are two passes over its lines, the second out of L1. */
+ * are two passes over its lines, the second out of L1. Q5_K stays with expand and tile: unrolled, as its shifts need,
+ * it took gcc 40 s to compile. */
 #include "simd/avx2/avx2.h"
 #include "simd/avx2/codes.h"
 
@@ -249,42 +250,6 @@ WK_INLINE void block_q4_k(__m256 *a, const uint8_t *p, const block_act *x, const
     mins_k4(a, k.mn, p + 32, x, m);
 }
 
-/* Half a line: a nibble and bit `bit` of qh. */
-WK_INLINE __m256i code_q5(const uint8_t *qs, const uint8_t *qh, const how h, const int bit) {
-    return _mm256_or_si256(nibble(qs, h), v_bits_to(v_int(qh), bit, 4, 16));
-}
-/* Lines `from` .. from + 3 of quarter c. */
-WK_INLINE void pass_q5_k(__m256i *sum, const uint8_t *p, const block_act *x, const int c, const how h,
-                         const int from, const int m) {
-    const __m256i one = v_ones();
-    __m256i s[V_SUMS];
-    v_start(s, m);
-    V_UNROLL
-    for (int i = from; i < from + 4; i++) {
-        const uint8_t *qs = p + 768 + 512 * c + WK_LINE * i, *qh = p + 256 + WK_LINE * i;
-        const int bit = 2 * c + (int)h;
-        v_step(s, code_q5(qs, qh, h, bit), code_q5(qs + 32, qh + 32, h, bit), x->q,
-               64 * c + 32 * (int)h + 4 * i, m);
-    }
-    v_sums(sum, s, one, one, from > 0, m);
-}
-WK_INLINE void block_q5_k(__m256 *a, const uint8_t *p, const block_act *x, const int m) {
-    k4_scales k;
-    k4_scales_of(&k, p + 64);
-    V_UNROLL
-    for (int c = 0; c < 4; c++) {
-        v_ahead(p, (size_t)c * 704, 704);
-        V_UNROLL
-        for (int h = 0; h < 2; h++) {
-            __m256i sum[V_SUMS];
-            pass_q5_k(sum, p, x, c, (how)h, 0, m);
-            pass_q5_k(sum, p, x, c, (how)h, 4, m);
-            add_k4(a, sum, p, k.sc + 32 * c + 16 * h, m);
-        }
-    }
-    mins_k4(a, k.mn, p + 32, x, m);
-}
-
 /* Half a line of quarter r: a nibble of ql and two bits of qh. */
 WK_INLINE __m256i code_q6(const uint8_t *ql, const uint8_t *qh, const int r) {
     return _mm256_or_si256(nibble(ql, r < 2 ? HOW_LOW : HOW_HIGH), v_bits_to(v_int(qh), 2 * r, 4, 0x30));
@@ -343,7 +308,6 @@ WK_INLINE void panel_256(const int fmt, const size_t block, float *dst, size_t l
         zeros(a, m);
         if (fmt == WK_FMT_Q6_K) block_q6(a, p, &v, m);
         else if (fmt == WK_FMT_IQ4_XS) block_xs(a, p, &v, m);
-        else if (fmt == WK_FMT_Q5_K) block_q5_k(a, p, &v, m);
         else block_q4_k(a, p, &v, m);
         add_block(acc, a, x->d + b, x->ldb, m);
     }
@@ -378,6 +342,5 @@ FEW_OF(Q8_0, q8_0, 32)
 FEW_OF(IQ4_NL, iq4_nl, 32)
 FEW_OF(MXFP4, mxfp4, 32)
 FEW_OF(Q4_K, q4_k, 256)
-FEW_OF(Q5_K, q5_k, 256)
 FEW_OF(Q6_K, q6_k, 256)
 FEW_OF(IQ4_XS, iq4_xs, 256)
