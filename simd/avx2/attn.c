@@ -100,26 +100,6 @@ WK_INLINE __m256 final_score(const wk_attn_page *a, __m256 s) {
     return _mm256_mul_ps(_mm256_set1_ps(a->softcap), t);
 }
 
-/* exp(x) for x <= 0 or NaN: what v_exp gives, without its upper bound. */
-WK_INLINE __m256 exp_down(__m256 x) {
-    const __m256 under = _mm256_cmp_ps(x, _mm256_set1_ps(WK_EXP_LO), _CMP_LT_OQ);
-    const __m256 shift = _mm256_set1_ps(WK_EXP_SHIFT);
-    const __m256 t = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(WK_EXP_LOG2E)), shift);
-    const __m256 n = _mm256_sub_ps(t, shift);
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(WK_EXP_LN2_HI), x);
-    r = _mm256_fmadd_ps(n, _mm256_set1_ps(WK_EXP_LN2_LO), r);
-    __m256 p = _mm256_set1_ps(WK_EXP_C0);
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C1));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C2));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C3));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C4));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C5));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(WK_EXP_C6));
-    const __m256i bits = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
-    const __m256i two_n = _mm256_add_epi32(bits, _mm256_set1_epi32(127 << 23));
-    return _mm256_andnot_ps(under, _mm256_mul_ps(p, _mm256_castsi256_ps(two_n)));
-}
-
 /* Lanes of slots i .. i+7 that lie in lo .. hi-1. */
 WK_INLINE __m256 seen(int i, int lo, int hi) {
     const __m256i from = v_mask(lo - i), to = v_mask(hi - i);
@@ -162,7 +142,7 @@ WK_INLINE void softmax(float *m, float *l, const wk_attn_page *a, const group *g
         for (int h = 0; h < 2; h++)
             for (int j = 0; j < n; j++) {
                 float *s = score + at(j, SLOTS) + i + 8 * h;
-                __m256 e = exp_down(_mm256_sub_ps(_mm256_loadu_ps(s), _mm256_broadcast_ss(m + j)));
+                __m256 e = v_exp_down(_mm256_sub_ps(_mm256_loadu_ps(s), _mm256_broadcast_ss(m + j)));
                 if (!is_full)
                     e = _mm256_and_ps(e, seen(i + 8 * h, a->lo[g->c + j], a->hi[g->c + j]));
                 if (h)

@@ -48,5 +48,6 @@ uint64_t wk_read_avx2(const void *p, size_t n) {
         WK_EACH(i, 8) acc[i] = _mm256_xor_si256(acc[i], _mm256_load_si256(b + at + i));
     }
     WK_EACH(i, 7) acc[0] = _mm256_xor_si256(acc[0], acc[i + 1]);
-    return (uint64_t)_mm256_extract_epi64(acc[0], 0) ^ (uint64_t)_mm256_extract_epi64(acc[0], 3);
+    const __m128i half = _mm_xor_si128(_mm256_castsi256_si128(acc[0]), _mm256_extracti128_si256(acc[0], 1));
+    return (uint64_t)_mm_cvtsi128_si64(half) ^ (uint64_t)_mm_extract_epi64(half, 1);
 }

@@ -163,12 +163,10 @@ WK_INLINE int v_max_i32(__m256i v) {
 
 /* ---- functions ---- */
 
-/* NaN stays NaN: it passes both comparisons unchanged, and the power of two is a factor, not an
- * addition to the exponent bits (which could carry a NaN back to a number). */
-WK_INLINE __m256 v_exp(__m256 x) {
+/* exp of DESIGN 9.5 for x <= WK_EXP_HI or NaN. NaN stays NaN: it passes the comparison unchanged, and the power of two
+ * is a factor, not an addition to the exponent bits (which could carry a NaN back to a number). */
+WK_INLINE __m256 v_exp_down(__m256 x) {
     const __m256 under = _mm256_cmp_ps(x, _mm256_set1_ps(WK_EXP_LO), _CMP_LT_OQ);
-    const __m256 over = _mm256_cmp_ps(x, _mm256_set1_ps(WK_EXP_HI), _CMP_GT_OQ);
-    x = _mm256_blendv_ps(x, _mm256_set1_ps(WK_EXP_HI), over);
     const __m256 shift = _mm256_set1_ps(WK_EXP_SHIFT);
     const __m256 t = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(WK_EXP_LOG2E)), shift);
     const __m256 n = _mm256_sub_ps(t, shift);
@@ -184,6 +182,10 @@ WK_INLINE __m256 v_exp(__m256 x) {
     const __m256i bits = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
     const __m256i two_n = _mm256_add_epi32(bits, _mm256_set1_epi32(127 << 23));
     return _mm256_andnot_ps(under, _mm256_mul_ps(p, _mm256_castsi256_ps(two_n)));
+}
+WK_INLINE __m256 v_exp(__m256 x) {
+    const __m256 top = _mm256_set1_ps(WK_EXP_HI);
+    return v_exp_down(_mm256_blendv_ps(x, top, _mm256_cmp_ps(x, top, _CMP_GT_OQ)));
 }
 WK_INLINE __m256 v_sign_bits(void) { return _mm256_set1_ps(-0.0f); }
 /* x / (1 + exp(-z)) */

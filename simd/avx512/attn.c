@@ -82,24 +82,6 @@ WK_INLINE void qk(const wk_attn_page *a, const group *g, const int m, const wk_k
 
 /* ---- softmax --------------------------------------------------------------------------------------- */
 
-/* exp(x) where mask is set, else +0; x <= 0 or NaN there. */
-WK_INLINE __m512 exp_masked(__mmask16 mask, __m512 x) {
-    const __m512 shift = _mm512_set1_ps(WK_EXP_SHIFT);
-    const __mmask16 keep = _mm512_mask_cmp_ps_mask(mask, x, _mm512_set1_ps(WK_EXP_LO), _CMP_NLT_UQ);
-    const __m512 t = _mm512_add_ps(_mm512_mul_ps(x, _mm512_set1_ps(WK_EXP_LOG2E)), shift);
-    const __m512 n = _mm512_sub_ps(t, shift);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(WK_EXP_LN2_HI), x);
-    r = _mm512_fmadd_ps(n, _mm512_set1_ps(WK_EXP_LN2_LO), r);
-    __m512 p = _mm512_set1_ps(WK_EXP_C0);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(WK_EXP_C1));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(WK_EXP_C2));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(WK_EXP_C3));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(WK_EXP_C4));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(WK_EXP_C5));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(WK_EXP_C6));
-    return _mm512_maskz_scalef_ps(keep, p, n);
-}
-
 /* Six rows of 16 lanes to their sums or maxima in lanes 0 .. 5: h = 8, 4, 2, 1 of DESIGN 9.4 for all at once. */
 #define FOLD(OP, y, x)                                                                             \
     {                                                                                              \
@@ -165,7 +147,7 @@ WK_INLINE __m512 weights(const wk_attn_page *a, const group *g, const int m, __m
             float *p = score + j * SLOTS + i;
             const __mmask16 mask = (__mmask16)(seen(a, g->c + j) >> i);
             const __m512 e =
-                exp_masked(mask, _mm512_sub_ps(_mm512_loadu_ps(p), _mm512_set1_ps(of[j])));
+                wk_exp512_masked(mask, _mm512_sub_ps(_mm512_loadu_ps(p), _mm512_set1_ps(of[j])));
             sum[j] = _mm512_add_ps(sum[j], e);
             _mm512_storeu_ps(p, e);
         }
@@ -179,8 +161,8 @@ WK_INLINE void join(float *m, float *l, factors *f, __mmask16 lanes, __m512 page
     const __m512 was = _mm512_maskz_loadu_ps(lanes, m), l_was = _mm512_maskz_loadu_ps(lanes, l);
     const __mmask16 higher = _mm512_cmp_ps_mask(page_m, was, _CMP_GT_OQ);
     const __m512 top = _mm512_mask_mov_ps(was, higher, page_m);
-    const __m512 old = exp_masked(0xffff, _mm512_sub_ps(was, top)),
-                 page = exp_masked(0xffff, _mm512_sub_ps(page_m, top));
+    const __m512 old = wk_exp512_masked(0xffff, _mm512_sub_ps(was, top)),
+                 page = wk_exp512_masked(0xffff, _mm512_sub_ps(page_m, top));
     _mm512_mask_storeu_ps(m, lanes, top);
     _mm512_mask_storeu_ps(l, lanes, _mm512_fmadd_ps(l_was, old, _mm512_mul_ps(page_l, page)));
     _mm512_store_ps(f->old, old);

@@ -61,11 +61,11 @@ WK_INLINE float wk_tree512(__m512 p) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
-/* DESIGN 9.5. Comparisons and not min/max, so that NaN stays NaN. */
-WK_INLINE __m512 wk_exp512(__m512 x) {
-    const __m512 top = _mm512_set1_ps(WK_EXP_HI), shift = _mm512_set1_ps(WK_EXP_SHIFT);
-    const __mmask16 keep = _mm512_cmp_ps_mask(x, _mm512_set1_ps(WK_EXP_LO), _CMP_NLT_UQ);
-    x = _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(x, top, _CMP_GT_OQ), top);
+/* DESIGN 9.5 where mask is set, else +0; x <= WK_EXP_HI or NaN there. Comparisons and not min/max, so that NaN
+ * stays NaN. */
+WK_INLINE __m512 wk_exp512_masked(__mmask16 mask, __m512 x) {
+    const __m512 shift = _mm512_set1_ps(WK_EXP_SHIFT);
+    const __mmask16 keep = _mm512_mask_cmp_ps_mask(mask, x, _mm512_set1_ps(WK_EXP_LO), _CMP_NLT_UQ);
     const __m512 t = _mm512_add_ps(_mm512_mul_ps(x, _mm512_set1_ps(WK_EXP_LOG2E)), shift);
     const __m512 n = _mm512_sub_ps(t, shift);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(WK_EXP_LN2_HI), x);
@@ -78,6 +78,10 @@ WK_INLINE __m512 wk_exp512(__m512 x) {
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(WK_EXP_C5));
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(WK_EXP_C6));
     return _mm512_maskz_scalef_ps(keep, p, n);
+}
+WK_INLINE __m512 wk_exp512(__m512 x) {
+    const __m512 top = _mm512_set1_ps(WK_EXP_HI);
+    return wk_exp512_masked(0xffff, _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(x, top, _CMP_GT_OQ), top));
 }
 
 WK_INLINE __m512 wk_neg512(__m512 x) {

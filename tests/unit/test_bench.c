@@ -603,6 +603,27 @@ static void test_no_memory(void **s) {
     fail_msg("60 allocations for one product");
 }
 
+/* Every level's read of memory looks at every byte: each one that changes changes what it returns. */
+static void test_read_sees_all(void **state) {
+    enum { BYTES = 2048 };
+    uint8_t *p = wk_alloc_aligned(BYTES);
+    (void)state;
+    assert_non_null(p);
+    for (int i = 0; i < BYTES; i++) p[i] = (uint8_t)(i * 7);
+    for (int i = 0; i < wk_level_count; i++) {
+        wk_kernels k;
+        if (wk_levels[i].mask & ~wk_cpu_detect()) continue;
+        wk_kernels_init(&k, wk_levels[i].mask);
+        const uint64_t plain = k.read(p, BYTES);
+        for (int j = 0; j < BYTES; j++) {
+            p[j] ^= 0x40;
+            assert_true(k.read(p, BYTES) != plain);
+            p[j] ^= 0x40;
+        }
+    }
+    wk_free_aligned(p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pass_is_the_model),
@@ -618,6 +639,7 @@ int main(void) {
         cmocka_unit_test(test_cost),
         cmocka_unit_test(test_cost_of_tied),
         cmocka_unit_test(test_peak),
+        cmocka_unit_test(test_read_sees_all),
         cmocka_unit_test(test_product_is_right),
         cmocka_unit_test(test_kernel),
         cmocka_unit_test(test_no_memory),
