@@ -396,7 +396,7 @@ def resize():
 
 
 def interrupt():
-    t = Terminal(["chat", "-m", MODEL, "-c", "100000", "--seed", "3"])
+    t = Terminal(["chat", "-m", MODEL, "-c", "100000", "--seed", "3", "--ignore-eos"])
     t.ready()
     t.send("tell me\r")
     at = t.wait("\033[?2004l")
@@ -434,7 +434,7 @@ def terminate():
         got = t.close()
         check(f"{sig.name} at the prompt", got == code, f"{got}")
         check(f"{sig.name}: restored", t.restored(), f"{t.screen[-100:]!r}")
-    t = Terminal(["chat", "-m", MODEL, "-c", "100000", "--seed", "3"])
+    t = Terminal(["chat", "-m", MODEL, "-c", "100000", "--seed", "3", "--ignore-eos"])
     t.ready()
     t.send("tell me\r")
     t.wait("\033[?2004l")
