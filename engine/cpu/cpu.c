@@ -264,15 +264,8 @@ static void fill_rope(wk_exec *x, int rank) {
                   t1 = (int32_t)((int64_t)n * (rank + 1) / x->dev->n_thread);
     for (int32_t i = 0; i < x->plan->n_rope; i++) {
         const wk_rope_plan *r = &x->plan->rope[i];
-        for (int32_t t = t0; t < t1; t++) {
-            float *cs = x->cs[i] + (size_t)t * (size_t)r->n_rot;
-            for (int32_t j = 0; j < r->n_rot / 2; j++) {
-                double sn, cn;
-                wk_sincos((double)x->tok_pos[t] * r->freq[j], &sn, &cn);
-                cs[j] = (float)(cn * (double)r->mscale);
-                cs[r->n_rot / 2 + j] = (float)(sn * (double)r->mscale);
-            }
-        }
+        for (int32_t t = t0; t < t1; t++)
+            wk_rope_row(x->cs[i] + (size_t)t * (size_t)r->n_rot, r, x->tok_pos[t]);
     }
 }
 

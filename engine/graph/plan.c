@@ -42,6 +42,7 @@ typedef struct build {
     int32_t step_room;
     block_args block[N_BLOCK];
     float embed_scale, attn_scale, head_softcap;
+    bool f32_act;
 } build;
 
 /* ---- rope ---------------------------------------------------------------------------------------- */
@@ -144,6 +145,16 @@ static int make_ropes(build *b, const wk_store *s, wk_err *err) {
     return WICK_OK;
 }
 
+void wk_rope_row(float *cs, const wk_rope_plan *r, int32_t pos) {
+    const int32_t half = r->n_rot / 2;
+    for (int32_t i = 0; i < half; i++) {
+        double sn, cn;
+        wk_sincos((double)pos * r->freq[i], &sn, &cn);
+        cs[i] = (float)(cn * (double)r->mscale);
+        cs[half + i] = (float)(sn * (double)r->mscale);
+    }
+}
+
 /* ---- the other numbers --------------------------------------------------------------------------- */
 
 static int make_numbers(build *b, wk_err *err) {
@@ -212,7 +223,7 @@ static int32_t rms(build *b, int32_t x, wk_role role) {
 /* The activations that n matrices want of x: itself, or one quantised copy per type that occurs. */
 static void activations(build *b, int32_t x, const int32_t *w, int n, int32_t *act) {
     for (int i = 0; i < n; i++) {
-        const int type = wk_formats[b->p->weight[w[i]].fmt].act;
+        const int type = b->f32_act ? WK_VAL_F32 : wk_formats[b->p->weight[w[i]].fmt].act;
         act[i] = type == WK_VAL_F32 ? x : -1;
         for (int j = 0; j < i && act[i] < 0; j++)
             if (b->p->val[act[j]].type == type) act[i] = act[j];
@@ -455,7 +466,7 @@ int wk_plan_build(wk_plan **out, const wk_store *s, const wk_plan_options *o, wk
     WK_TRY(check_cache(&d, o, err));
     WK_TRY(wk_bind(&w, s, a, &d, err));
     int rc;
-    build b = {.p = new_plan(a, &d, o), .a = a, .d = &d, .w = &w};
+    build b = {.p = new_plan(a, &d, o), .a = a, .d = &d, .w = &w, .f32_act = o->f32_act};
     if (!b.p) {
         rc = wk_fail(err, WICK_E_NOMEM, "no memory for the plan");
         goto out;

@@ -78,6 +78,8 @@ typedef struct wk_rope_plan {
     double *freq; /* [n_rot/2], scaling applied */
     float mscale; /* multiplies cos and sin (yarn), else 1 */
 } wk_rope_plan;
+/* cs[n_rot]: n_rot/2 cosines, then n_rot/2 sines of a position. */
+void wk_rope_row(float *cs, const wk_rope_plan *r, int32_t pos);
 
 /* A chain: steps that run one after another on the same rows of their outputs, cut into units. */
 typedef struct wk_chain {
@@ -117,6 +119,7 @@ typedef struct wk_plan_options {
     int32_t kv_type;
     bool keep;       /* slots: KEEP (every value its own memory) instead of REUSE */
     bool ungrouped;  /* stages of one step each: for the test that grouping changes no bit */
+    bool f32_act;    /* no quant steps: every matrix takes f32 values. Not for wk_backend_ops */
 } wk_plan_options;
 
 struct wk_store;
