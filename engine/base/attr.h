@@ -32,6 +32,19 @@
  * lane, a cast keeps the bits, lanes move by constant numbers (those of b follow those of a). */
 #define WK_VECTOR(bytes) __attribute__((vector_size(bytes)))
 #define WK_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+/* The bytes of a file as name[] .. name_end[], 64-byte aligned, in the read-only data of the program. */
+#if defined(__APPLE__)
+#define WK_EMBED_SECTION ".const_data"
+#define WK_EMBED_NAME(name) "_" #name
+#define WK_EMBED_END ".text"
+#else
+#define WK_EMBED_SECTION ".section .rodata"
+#define WK_EMBED_NAME(name) #name
+#define WK_EMBED_END ".previous"
+#endif
+#define WK_EMBED(name, path)                                                                       \
+    __asm__(WK_EMBED_SECTION "\n.balign 64\n.globl " WK_EMBED_NAME(name) "\n" WK_EMBED_NAME(name) ":\n.incbin \"" path       \
+            "\"\n.globl " WK_EMBED_NAME(name##_end) "\n" WK_EMBED_NAME(name##_end) ":\n.byte 0\n" WK_EMBED_END "\n")
 #define WK_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 #endif

@@ -23,6 +23,18 @@ void wk_os_drop(const void *p, size_t n);
  * where the system cannot, or a page cannot be had, the first access finds out. */
 void wk_os_populate(const void *p, size_t n, bool write);
 
+/* A file that appears whole or not at all: written as PATH.part, synced, renamed to PATH, the folder synced. A file
+ * that stood there stays whole until then. What open, write or commit refuse leaves no PATH.part behind, and the
+ * record is then zeroed. Errors: WICK_E_IO with path and cause; E_NOMEM. */
+typedef struct wk_out_file {
+    char *path, *part; /* NULL: not open */
+    int fd;
+} wk_out_file;
+int wk_os_out_open(wk_out_file *f, const char *path, wk_err *err);
+int wk_os_out_write(wk_out_file *f, const void *p, size_t n, wk_err *err);
+int wk_os_out_commit(wk_out_file *f, wk_err *err);
+void wk_os_out_abandon(wk_out_file *f); /* removes PATH.part; a zeroed record is fine */
+
 /* Reads a small text file (at most cap-1 bytes, NUL-terminated). Returns bytes or -1. */
 int64_t wk_os_read_small(const char *path, char *buf, size_t cap);
 
@@ -54,8 +66,11 @@ bool wk_os_cpu_move(const int32_t *taken, int n);
 void wk_os_random(void *p, size_t n);
 
 /* Fault injection: the n-th system call of this file from now on fails with error code err_no
- * (1 = the next one, 0 = off). Counted: open, fstat, mmap, read. Tests only. */
+ * (1 = the next one, 0 = off). Counted: open, fstat, mmap, read; of a wk_out_file open, write, fsync, close, rename.
+ * Tests only. */
 void wk_os_fail_at(uint32_t n, int err_no);
+/* True, with errno set, when the hook wants this call to fail: for the files of base/. */
+bool wk_os_must_fail(void);
 
 /* Futex with a private word; timeout_ns < 0 waits for ever. Spurious returns are allowed. */
 void wk_os_futex_wait(const uint32_t *word, uint32_t expected, int64_t timeout_ns);

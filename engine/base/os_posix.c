@@ -27,8 +27,7 @@ void wk_os_fail_at(uint32_t n, int err_no) {
     __atomic_store_n(&hook.fail_in, n, __ATOMIC_RELEASE);
 }
 
-/* True, with errno set, when the fault hook wants this call to fail. */
-static bool must_fail(void) {
+bool wk_os_must_fail(void) {
     const uint32_t left = __atomic_load_n(&hook.fail_in, __ATOMIC_ACQUIRE);
     if (left) __atomic_store_n(&hook.fail_in, left - 1, __ATOMIC_RELEASE);
     if (left != 1) return false;
@@ -42,7 +41,7 @@ static bool must_fail(void) {
 static int open_read(const char *path) {
     int fd;
     do {
-        fd = must_fail() ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        fd = wk_os_must_fail() ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     } while (fd < 0 && errno == EINTR);
     return fd;
 }
@@ -63,7 +62,7 @@ static int fail_io(wk_err *err, const char *path, const char *what) {
 
 static int map_fd(wk_map_file *out, int fd, const char *path, wk_err *err) {
     struct stat st;
-    if (must_fail() || fstat(fd, &st)) return fail_io(err, path, "cannot read its size");
+    if (wk_os_must_fail() || fstat(fd, &st)) return fail_io(err, path, "cannot read its size");
     if (!S_ISREG(st.st_mode))
         return wk_fail(err, WICK_E_IO, "%s is %s, a regular file is wanted",
                        wk_show(wk_cstr(path)).text, kind_of(st.st_mode));
@@ -73,7 +72,7 @@ static int map_fd(wk_map_file *out, int fd, const char *path, wk_err *err) {
                        wk_show(wk_cstr(path)).text, (long long)st.st_size);
     m.n = (size_t)st.st_size;
     if (m.n) {
-        void *p = must_fail() ? MAP_FAILED : mmap(NULL, m.n, PROT_READ, MAP_PRIVATE, fd, 0);
+        void *p = wk_os_must_fail() ? MAP_FAILED : mmap(NULL, m.n, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) return fail_io(err, path, "cannot map it");
         m.p = (const uint8_t *)p;
     }
@@ -131,7 +130,7 @@ int64_t wk_os_read_small(const char *path, char *buf, size_t cap) {
     size_t n = 0;
     ssize_t got = 1;
     while (got != 0 && n < cap - 1) {
-        got = must_fail() ? -1 : read(fd, buf + n, cap - 1 - n);
+        got = wk_os_must_fail() ? -1 : read(fd, buf + n, cap - 1 - n);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) break;
         n += (size_t)got;
