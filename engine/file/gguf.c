@@ -406,6 +406,7 @@ cut:
 static int walk_meta(gguf *g) {
     g->kind = g->info = "metadata";
     for (size_t i = 0; i < g->s->n_meta; i++) WK_TRY(read_meta(g, i));
+    g->s->meta_end = wk_rd_at(&g->r);
     return WICK_OK;
 }
 

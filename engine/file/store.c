@@ -8,6 +8,7 @@
 #include "engine/base/arena.h"
 #include "engine/base/ck.h"
 #include "engine/file/store_impl.h"
+#include "models/tiny.h"
 
 enum { LABEL_TAIL = 72 }; /* bytes of a long path that messages keep */
 
@@ -161,6 +162,13 @@ int wk_store_meta_type(const wk_store *s, size_t i) {
     return s->meta[i].type;
 }
 
+/* Entries follow each other: one ends where the length of the next key begins. */
+wk_str wk_store_meta_raw(const wk_store *s, size_t i) {
+    const size_t at = s->meta[i].key_at + s->meta[i].key_n;
+    const size_t end = i + 1 < s->n_meta ? s->meta[i + 1].key_at - sizeof(uint64_t) : s->meta_end;
+    return (wk_str){(const char *)s->p + at, end - at};
+}
+
 /* ---- open, close ------------------------------------------------------------------------------- */
 
 int wk_store_reserve(wk_store *s, wk_err *err) {
@@ -261,6 +269,8 @@ out:
 }
 
 int wk_store_open(wk_store **out, const char *path, wk_err *err) {
+    if (path && strcmp(path, WK_STORE_TINY) == 0)
+        return wk_store_open_memory(out, wk_tiny_gguf, (size_t)(wk_tiny_gguf_end - wk_tiny_gguf), path, err);
     WK_TRY(wk_store_open_file(out, path, err));
     const int rc = wk_shards_join(out, err);
     if (!rc) return WICK_OK;

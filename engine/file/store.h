@@ -36,11 +36,13 @@ enum {
  * formats.def: named). The message begins with the path, or, where another part is at fault, with "part 2 of 3: "
  * and its path. */
 int wk_store_open(wk_store **out, const char *path, wk_err *err);
+#define WK_STORE_TINY "wick:tiny" /* a path that stands for the model inside the library (models/tiny.h) */
 void wk_store_close(wk_store *s); /* NULL is fine */
 /* Tells the kernel that the pages of the files need not stay in memory; they come back when they are read. */
 void wk_store_drop(const wk_store *s);
 
-/* The same over borrowed bytes, `name` for messages: fuzzing and tests. */
+/* The same over borrowed bytes, `name` for messages: the built-in model, fuzzing and tests. A device that packs the
+ * weights drops their pages behind it: bytes that no file backs are zero then. */
 int wk_store_open_memory(wk_store **out, const void *p, size_t n, const char *name, wk_err *err);
 
 const char *wk_store_path(const wk_store *s);

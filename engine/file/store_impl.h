@@ -26,6 +26,7 @@ struct wk_store {
     char label[128]; /* the path as messages show it: escaped, its tail if it is long */
     uint32_t version;
     size_t n_meta, n_tensor, n_str;
+    size_t meta_end; /* first byte behind the metadata */
     wk_meta_rec *meta;
     wk_tensor *tensor;
     uint64_t *str_off; /* [n_str] offsets of the length fields of strings in arrays */
@@ -58,6 +59,8 @@ void wk_store_sort_tensors(wk_store *s, int64_t *dup);
 void wk_store_sort_places(wk_store *s);
 
 const wk_meta_rec *wk_store_key(const wk_store *s, wk_str key); /* NULL if absent */
+/* Entry i as it lies in the file: from its type to its last byte. */
+wk_str wk_store_meta_raw(const wk_store *s, size_t i);
 const char *wk_meta_type_name(int type);
 size_t wk_meta_type_bytes(int type); /* 0: no fixed size */
 
