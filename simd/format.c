@@ -248,11 +248,6 @@ static int find_nonfinite(const uint8_t *row, int k, int fmt) {
 #undef WK_FORMAT
 
 /* Formats without a plain encoder yet. */
-#define wk_encode_Q2_K NULL
-#define wk_encode_Q3_K NULL
-#define wk_encode_Q4_K NULL
-#define wk_encode_Q5_K NULL
-#define wk_encode_Q6_K NULL
 #define wk_encode_IQ4_NL NULL
 #define wk_encode_IQ4_XS NULL
 #define wk_encode_IQ2_XXS NULL

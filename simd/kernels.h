@@ -138,6 +138,7 @@ typedef struct wk_kernels {
     void (*glu[WK_FN_COUNT])(float *dst, const float *gate, const float *up, int n);
     void (*add)(float *dst, const float *a, const float *b, int n);   /* dst may be a or b */
     void (*scale)(float *dst, const float *x, float c, int n);        /* dst = c*x, may be x */
+    void (*fma)(float *dst, const float *y, const float *x, float c, int n); /* dst = fma(c, x, y), may be y or x */
     void (*softcap)(float *dst, const float *x, float c, float c_inv, int n); /* c*tanh(x*c_inv) */
     void (*exp_scaled)(float *dst, const float *x, float max, float c, int n); /* exp((x - max)*c) */
     float (*sum)(const float *x, int n);                              /* DESIGN 9.4 */

@@ -107,13 +107,13 @@ check_objects() {
     objdump=$("$cc" -print-prog-name=objdump)
     command -v "$objdump" >/dev/null || { echo "objects: not looked at, there is no objdump"; return; }
     local outside=()
-    for level in "${!above[@]}"; do outside+=(! -path "*/simd/$level/*"); done
+    for level in "${!above[@]}"; do outside+=(! -path "*/simd/$level/*" ! -path "*/simd/grad/$level/*"); done
     mapfile -t files < <(find "$objects" -name '*.o' "${outside[@]}")
     n=${#files[@]}
     [ "$n" -gt 0 ] || { wrong "no objects in $objects"; return; }
     search "$baseline_above" "${files[@]}"
     for level in "${!above[@]}"; do
-        mapfile -t files < <(find "$objects" -path "*/simd/$level/*.o")
+        mapfile -t files < <(find "$objects" \( -path "*/simd/$level/*.o" -o -path "*/simd/grad/$level/*.o" \))
         [ ${#files[@]} -gt 0 ] || { wrong "no objects of level $level in $objects"; continue; }
         [ -z "${above[$level]}" ] || search "${above[$level]}" "${files[@]}"
     done

@@ -8,6 +8,7 @@
     void fn(float *dst, float *r_out, const float *x, const float *w, int n, float eps);
 #define WK_PROTO_add(fn) void fn(float *dst, const float *a, const float *b, int n);
 #define WK_PROTO_scale(fn) void fn(float *dst, const float *x, float c, int n);
+#define WK_PROTO_fma(fn) void fn(float *dst, const float *y, const float *x, float c, int n);
 #define WK_PROTO_softcap(fn) void fn(float *dst, const float *x, float c, float c_inv, int n);
 #define WK_PROTO_exp_scaled(fn) void fn(float *dst, const float *x, float max, float c, int n);
 #define WK_PROTO_sum(fn) float fn(const float *x, int n);

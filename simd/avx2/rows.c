@@ -89,7 +89,7 @@ void wk_rope_neighbours_avx2(float *x, const float *cs, int n_head, int hd, int 
 
 /* ---- element functions ---- */
 
-typedef enum row_fn { ROW_SILU, ROW_GELU, ROW_ADD, ROW_SCALE, ROW_SOFTCAP, ROW_EXP } row_fn;
+typedef enum row_fn { ROW_SILU, ROW_GELU, ROW_ADD, ROW_SCALE, ROW_FMA, ROW_SOFTCAP, ROW_EXP } row_fn;
 
 WK_INLINE __m256 gelu8(__m256 x) {
     const __m256 a = _mm256_set1_ps(WK_GELU_A), b = _mm256_set1_ps(WK_GELU_B);
@@ -101,6 +101,7 @@ WK_INLINE __m256 row_fn8(row_fn f, __m256 a, __m256 b, __m256 c0, __m256 c1) {
     if (f == ROW_GELU) return _mm256_mul_ps(gelu8(a), b);
     if (f == ROW_ADD) return _mm256_add_ps(a, b);
     if (f == ROW_SCALE) return _mm256_mul_ps(c0, a);
+    if (f == ROW_FMA) return _mm256_fmadd_ps(c0, b, a);
     if (f == ROW_SOFTCAP) return _mm256_mul_ps(c0, v_tanh(_mm256_mul_ps(a, c1)));
     return v_exp(_mm256_mul_ps(_mm256_sub_ps(a, c0), c1));
 }
@@ -131,6 +132,9 @@ void wk_add_avx2(float *dst, const float *a, const float *b, int n) {
 }
 void wk_scale_avx2(float *dst, const float *x, float c, int n) {
     row_map(ROW_SCALE, dst, x, x, c, 0.0f, n);
+}
+void wk_fma_avx2(float *dst, const float *y, const float *x, float c, int n) {
+    row_map(ROW_FMA, dst, y, x, c, 0.0f, n);
 }
 void wk_softcap_avx2(float *dst, const float *x, float c, float c_inv, int n) {
     row_map(ROW_SOFTCAP, dst, x, x, c, c_inv, n);

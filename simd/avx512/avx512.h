@@ -30,6 +30,7 @@ void wk_rms_avx512(float *dst, float *r_out, const float *x, const float *w, int
 uint64_t wk_read_avx512(const void *p, size_t n);
 void wk_add_avx512(float *dst, const float *a, const float *b, int n);
 void wk_scale_avx512(float *dst, const float *x, float c, int n);
+void wk_fma_avx512(float *dst, const float *y, const float *x, float c, int n);
 void wk_softcap_avx512(float *dst, const float *x, float c, float c_inv, int n);
 void wk_exp_scaled_avx512(float *dst, const float *x, float max, float c, int n);
 float wk_sum_avx512(const float *x, int n);

@@ -103,6 +103,11 @@ void wk_scale_avx512(float *dst, const float *x, float c, int n) {
     EACH16(i, n, mask, { STORE(dst, _mm512_mul_ps(cv, LOAD(x))); });
 }
 
+void wk_fma_avx512(float *dst, const float *y, const float *x, float c, int n) {
+    const __m512 cv = _mm512_set1_ps(c);
+    EACH16(i, n, mask, { STORE(dst, _mm512_fmadd_ps(cv, LOAD(x), LOAD(y))); });
+}
+
 void wk_softcap_avx512(float *dst, const float *x, float c, float c_inv, int n) {
     const __m512 cv = _mm512_set1_ps(c), iv = _mm512_set1_ps(c_inv);
     EACH16(i, n, mask, {

@@ -85,7 +85,7 @@ void wk_rope_neighbours_neon(float *x, const float *cs, int n_head, int hd, int 
 
 /* ---- element functions ---- */
 
-typedef enum row_fn { ROW_SILU, ROW_GELU, ROW_ADD, ROW_SCALE, ROW_SOFTCAP, ROW_EXP } row_fn;
+typedef enum row_fn { ROW_SILU, ROW_GELU, ROW_ADD, ROW_SCALE, ROW_FMA, ROW_SOFTCAP, ROW_EXP } row_fn;
 
 WK_INLINE float32x4_t gelu4(float32x4_t x) {
     const float32x4_t a = vdupq_n_f32(WK_GELU_A), b = vdupq_n_f32(WK_GELU_B);
@@ -97,6 +97,7 @@ WK_INLINE float32x4_t row_fn4(row_fn f, float32x4_t a, float32x4_t b, float32x4_
     if (f == ROW_GELU) return vmulq_f32(gelu4(a), b);
     if (f == ROW_ADD) return vaddq_f32(a, b);
     if (f == ROW_SCALE) return vmulq_f32(c0, a);
+    if (f == ROW_FMA) return vfmaq_f32(a, c0, b);
     if (f == ROW_SOFTCAP) return vmulq_f32(c0, v_tanh(vmulq_f32(a, c1)));
     return v_exp(vmulq_f32(vsubq_f32(a, c0), c1));
 }
@@ -128,6 +129,9 @@ void wk_add_neon(float *dst, const float *a, const float *b, int n) {
 }
 void wk_scale_neon(float *dst, const float *x, float c, int n) {
     row_map(ROW_SCALE, dst, x, x, c, 0.0f, n);
+}
+void wk_fma_neon(float *dst, const float *y, const float *x, float c, int n) {
+    row_map(ROW_FMA, dst, y, x, c, 0.0f, n);
 }
 void wk_softcap_neon(float *dst, const float *x, float c, float c_inv, int n) {
     row_map(ROW_SOFTCAP, dst, x, x, c, c_inv, n);

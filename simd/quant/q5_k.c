@@ -1,6 +1,7 @@
 /* q5_k.c: as Q4_K with a fifth bit: bit k / 32 of qh[k % 32]. */
 #include <math.h>
 
+#include "simd/quant/fit.h"
 #include "simd/quant/quant.h"
 
 typedef wk_block_q5_k block;
@@ -22,5 +23,23 @@ void wk_decode_Q5_K(float *dst, const void *row, int k) {
             dst[i] = fmaf(d * (float)wk_k4_scale(b.scales, 1, i / 32), (float)code,
                           c * (float)wk_k4_min(b.scales, 1, i / 32));
         }
+    }
+}
+
+void wk_encode_Q5_K(void *row, const float *x, int k) {
+    static const wk_fit_how how = {.n = 32, .top = 31, .first = -0.5f, .step = 0.1f, .n_step = 15};
+    uint8_t *p = row;
+    for (int k0 = 0; k0 < k; k0 += 256, p += sizeof(block), x += 256) {
+        wk_fit_k4 f;
+        wk_fit_super(&f, x, &how);
+        block b = {.d = f.d, .dmin = f.dmin};
+        memcpy(b.scales, f.scales, sizeof(b.scales));
+        for (int i = 0; i < 128; i++) {
+            const uint8_t *c = f.code + i / 32 * 64 + i % 32;
+            b.qs[i] = (uint8_t)((c[0] & 15) | (c[32] & 15) << 4);
+        }
+        for (int i = 0; i < 256; i++)
+            b.qh[i % 32] = (uint8_t)(b.qh[i % 32] | (f.code[i] >> 4) << (i / 32));
+        memcpy(p, &b, sizeof(b));
     }
 }

@@ -55,6 +55,11 @@ void wk_encode_Q4_1(void *row, const float *x, int k);
 void wk_encode_Q5_0(void *row, const float *x, int k);
 void wk_encode_Q5_1(void *row, const float *x, int k);
 void wk_encode_Q8_0(void *row, const float *x, int k);
+void wk_encode_Q2_K(void *row, const float *x, int k);
+void wk_encode_Q3_K(void *row, const float *x, int k);
+void wk_encode_Q4_K(void *row, const float *x, int k);
+void wk_encode_Q5_K(void *row, const float *x, int k);
+void wk_encode_Q6_K(void *row, const float *x, int k);
 void wk_encode_MXFP4(void *row, const float *x, int k);
 
 /* The 16 values of the 4-bit table formats. */

@@ -63,6 +63,10 @@ static void wk_scale_ref(float *dst, const float *x, float c, int n) {
     for (int i = 0; i < n; i++) dst[i] = c * x[i];
 }
 
+static void wk_fma_ref(float *dst, const float *y, const float *x, float c, int n) {
+    for (int i = 0; i < n; i++) dst[i] = fmaf(c, x[i], y[i]);
+}
+
 static void wk_softcap_ref(float *dst, const float *x, float c, float c_inv, int n) {
     for (int i = 0; i < n; i++) dst[i] = wk_softcap_scalar(x[i], c, c_inv);
 }
@@ -127,6 +131,7 @@ void wk_fill_elem_ref(wk_kernels *k) {
     k->glu[WK_FN_GELU_TANH] = wk_glu_gelu_tanh_ref;
     k->add = wk_add_ref;
     k->scale = wk_scale_ref;
+    k->fma = wk_fma_ref;
     k->softcap = wk_softcap_ref;
     k->exp_scaled = wk_exp_scaled_ref;
     k->sum = wk_sum_ref;

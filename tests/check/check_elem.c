@@ -109,8 +109,9 @@ static void body_rope(ck *c, int kind) {
 
 /* ---- element functions ------------------------------------------------------------------------- */
 
-typedef enum fn { FN_SILU, FN_GELU_TANH, FN_ADD, FN_SCALE, FN_SOFTCAP, FN_EXP_SCALED, FN_COUNT } fn;
-static const char *const fn_name[] = {"silu", "gelu_tanh", "add", "scale", "softcap", "exp_scaled"};
+typedef enum fn { FN_SILU, FN_GELU_TANH, FN_ADD, FN_SCALE, FN_FMA, FN_SOFTCAP, FN_EXP_SCALED, FN_COUNT } fn;
+static const char *const fn_name[] = {"silu", "gelu_tanh", "add", "scale",
+                                      "fma",  "softcap",   "exp_scaled"};
 
 typedef struct fn_args {
     float c, c_inv, max;
@@ -123,6 +124,7 @@ static void call(const wk_kernels *k, fn f, float *dst, const float *a, const fl
     case FN_GELU_TANH: k->glu[WK_FN_GELU_TANH](dst, a, b, n); break;
     case FN_ADD: k->add(dst, a, b, n); break;
     case FN_SCALE: k->scale(dst, a, v.c, n); break;
+    case FN_FMA: k->fma(dst, a, b, v.c, n); break;
     case FN_SOFTCAP: k->softcap(dst, a, v.c, v.c_inv, n); break;
     default: k->exp_scaled(dst, a, v.max, v.c, n); break;
     }
@@ -132,7 +134,7 @@ static fn_args args_of(ck *c, fn f, int i) {
     static const float caps[] = {30.0f, 50.0f, 1.0f, 0.7f};
     const float cap = caps[i & 3];
     if (f == FN_SOFTCAP) return (fn_args){cap, 1.0f / cap, 0.0f};
-    if (f == FN_SCALE) return (fn_args){i % 4 ? ck_gauss(c) : 0x1p-130f, 0.0f, 0.0f};
+    if (f == FN_SCALE || f == FN_FMA) return (fn_args){i % 4 ? ck_gauss(c) : 0x1p-130f, 0.0f, 0.0f};
     return (fn_args){i % 3 ? 1.0f : 1.25f, 0.0f, i % 4 ? 0.0f : ck_gauss(c)};
 }
 
@@ -188,7 +190,7 @@ static void body_fn_sweep(ck *c, int arg) {
 static void run_fn(ck *c, fn f, bool inherited) {
     char name[32];
     ck_kernel(c, fn_name[f], inherited, body_fn, (int)f);
-    if (f == FN_ADD || f == FN_SCALE) return;
+    if (f == FN_ADD || f == FN_SCALE || f == FN_FMA) return;
     snprintf(name, sizeof(name), "%s sweep", fn_name[f]);
     ck_kernel(c, name, inherited, body_fn_sweep, (int)f);
 }
@@ -237,6 +239,7 @@ void ck_elem(ck *c) {
     run_fn(c, FN_GELU_TANH, b && k->glu[WK_FN_GELU_TANH] == b->glu[WK_FN_GELU_TANH]);
     run_fn(c, FN_ADD, b && k->add == b->add);
     run_fn(c, FN_SCALE, b && k->scale == b->scale);
+    run_fn(c, FN_FMA, b && k->fma == b->fma);
     run_fn(c, FN_SOFTCAP, b && k->softcap == b->softcap);
     run_fn(c, FN_EXP_SCALED, b && k->exp_scaled == b->exp_scaled);
     for (int i = 0; i < WK_KV_TYPE_COUNT; i++)

@@ -139,9 +139,9 @@ static void body_nonfinite(ck *c, int fmt) {
 
 static const char golden_dir[] = "shared/data/ggml-quant-golden";
 
-static size_t load(void *dst, size_t max, const char *dir, const char *name, const char *part) {
+static size_t load(void *dst, size_t max, const char *dir, const char *name, int k, const char *part) {
     char path[256];
-    snprintf(path, sizeof(path), "%s/%s_64_noim_%s.bin", dir, name, part);
+    snprintf(path, sizeof(path), "%s/%s_%d_noim_%s.bin", dir, name, k, part);
     FILE *file = fopen(path, "rb");
     if (!file) return 0;
     const size_t n = fread(dst, 1, max, file);
@@ -153,21 +153,23 @@ static void body_golden(ck *c, int fmt) {
     static const char *const dirs[] = {golden_dir, "../shared/data/ggml-quant-golden"};
     const wk_format *f = &c->formats[fmt];
     char name[16];
-    float x[128];
+    float x[1024];
     size_t dir = 0;
+    const int k = f->block == 256 ? 512 : 64;
+    const size_t bytes = 2 * (size_t)k * sizeof(*x);
     snprintf(name, sizeof(name), "%s", f->name);
     for (char *p = name; *p; p++) *p = *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p;
-    if (!ck_case(c, "two rows of 64")) return;
-    const size_t row = wk_row_bytes(fmt, 64);
+    if (!ck_case(c, "two rows of %d", k)) return;
+    const size_t row = wk_row_bytes(fmt, (size_t)k);
     const ck_pair y = ck_out(c, 2 * row);
-    while (dir < WK_COUNT(dirs) && load(x, sizeof(x), dirs[dir], name, "input") != sizeof(x)) dir++;
+    while (dir < WK_COUNT(dirs) && load(x, bytes, dirs[dir], name, k, "input") != bytes) dir++;
     if (dir == WK_COUNT(dirs)) {
         if (!c->quiet) printf("  SKIP golden bytes of %s: %s is not there\n", f->name, golden_dir);
         return;
     }
-    if (load(y.want, 2 * row, dirs[dir], name, "expected") != 2 * row)
+    if (load(y.want, 2 * row, dirs[dir], name, k, "expected") != 2 * row)
         ck_fail(c, "expected bytes are missing");
-    for (size_t r = 0; r < 2; r++) f->encode((uint8_t *)y.got + r * row, x + 64 * r, 64);
+    for (size_t r = 0; r < 2; r++) f->encode((uint8_t *)y.got + r * row, x + (size_t)k * r, k);
     ck_same(c, &y, "block");
 }
 
@@ -177,9 +179,12 @@ static void body_encode(ck *c, int fmt) {
     static const double step[WK_FMT_COUNT] = {
         [WK_FMT_F16] = 0x1p-11,    [WK_FMT_BF16] = 0x1p-8,    [WK_FMT_Q4_0] = 1.01 / 8,
         [WK_FMT_Q4_1] = 1.01 / 15, [WK_FMT_Q5_0] = 1.01 / 16, [WK_FMT_Q5_1] = 1.01 / 31,
-        [WK_FMT_Q8_0] = 0.51 / 127,   [WK_FMT_MXFP4] = 1.01 / 4};
+        [WK_FMT_Q8_0] = 0.51 / 127,   [WK_FMT_MXFP4] = 1.01 / 4,
+        /* of the largest value of the block: fitted scales are no promise for single values */
+        [WK_FMT_Q2_K] = 1.0 / 2,      [WK_FMT_Q3_K] = 1.0 / 3, [WK_FMT_Q4_K] = 1.0 / 7,
+        [WK_FMT_Q5_K] = 1.0 / 14,     [WK_FMT_Q6_K] = 1.0 / 24};
     for (int i = 0; i < 60; i++) {
-        const int k = 32 * ck_range(c, 1, 8);
+        const int unit = f->block == 256 ? 256 : 32, k = unit * ck_range(c, 1, 256 / unit + 1);
         if (!ck_case(c, "k %d", k)) continue;
         float *x = ck_in_floats(c, (size_t)k, CK_GAUSS), *y = ck_in(c, (size_t)k * 4);
         uint8_t *row = ck_in(c, wk_row_bytes(fmt, (size_t)k));
@@ -188,7 +193,7 @@ static void body_encode(ck *c, int fmt) {
         f->decode(y, row, k);
         for (int j = 0; j < k; j++) {
             double amax = 0;
-            for (int b = j / 32 * 32; b < j / 32 * 32 + 32; b++)
+            for (int b = j / unit * unit; b < j / unit * unit + unit; b++)
                 amax = fmax(amax, fabs((double)x[b]));
             const double err = fabs((double)x[j] - (double)y[j]);
             if (err <= step[fmt] * amax + 0.002 * amax * (step[fmt] > 0.003)) continue;
@@ -312,7 +317,7 @@ void ck_format(ck *c) {
         RUN("nonfinite", body_nonfinite);
         if (!t->encode) continue;
         RUN("encode", body_encode);
-        if (t->block == 32 && f != WK_FMT_MXFP4) { /* MXFP4: tests/golden/test_formats.c */
+        if (t->block > 1 && f != WK_FMT_MXFP4) { /* MXFP4: tests/golden/test_formats.c */
             RUN("golden", body_golden);
         }
 #undef RUN

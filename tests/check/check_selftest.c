@@ -345,6 +345,9 @@ static void add_writes_past(float *dst, const float *a, const float *b, int n) {
 static void scale_short(float *dst, const float *x, float c, int n) {
     ref().scale(dst, x, c, n == 65 ? 64 : n);
 }
+static void fma_rounds_twice(float *dst, const float *y, const float *x, float c, int n) {
+    for (int i = 0; i < n; i++) dst[i] = y[i] + c * x[i];
+}
 static void softcap_divides(float *dst, const float *x, float c, float c_inv, int n) {
     (void)c_inv;
     for (int i = 0; i < n; i++) dst[i] = c * wk_tanh_scalar(x[i] / c);
@@ -552,6 +555,7 @@ static const ck_family format = {"format", ck_format}, quant = {"quant", ck_quan
     X(elem, k.glu[WK_FN_GELU_TANH], gelu_drops_nan)                                                \
     X(elem, k.add, add_writes_past)                                                                \
     X(elem, k.scale, scale_short)                                                                  \
+    X(elem, k.fma, fma_rounds_twice)                                                               \
     X(elem, k.softcap, softcap_divides)                                                            \
     X(elem, k.exp_scaled, exp_fused)                                                               \
     X(elem, k.exp_scaled, exp_one_bit)                                                             \

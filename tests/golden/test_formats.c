@@ -62,7 +62,8 @@ static void test_decode(void **state) {
         for (uint32_t i = 0; i < f.n_value; i++) {
             const float want = f.value[i], most = bound(format, f.value, i), err = got[i] - want;
             if (!(err <= most && -err <= most))
-                fail_msg("%s [%u]: %a, wanted %a", format->name, (unsigned)i, (double)got[i], (double)want);
+                fail_msg("%s [%u]: %a, wanted %a", format->name, (unsigned)i, (double)got[i],
+                         (double)want);
         }
     }
 }
@@ -77,7 +78,62 @@ static void test_encode(void **state) {
     assert_memory_equal(got, f.row, f.n_byte);
 }
 
+/* ---- K-quants ------------------------------------------------------------------------------------ */
+
+enum { N_BLOCK = 64 };
+
+static uint32_t next(uint32_t *state) {
+    *state = *state * 1664525u + 1013904223u;
+    return *state >> 8;
+}
+
+/* Blocks of sums of four uniform numbers, of sizes 2^-20 .. 2^11, and every kind of odd one. */
+static void make_values(float *x) {
+    uint32_t state = 1;
+    for (int b = 0; b < N_BLOCK; b++)
+        for (int i = 0; i < 256; i++) {
+            float v = 0.0f;
+            for (int j = 0; j < 4; j++) v += (float)next(&state) * 0x1p-23f - 1.0f;
+            v *= (float)(1u << b / 2) * 0x1p-20f;
+            if (b == 10 || (b == 11 && i < 64)) v = 0.0f;
+            if (b == 12) v = 0.25f;
+            if (b == 13) v = -0.25f;
+            if (b == 14) v = v < 0.0f ? -v : v;
+            if (b == 15) v = v < 0.0f ? v : -v;
+            if (b == 16) v = (float)(i % 17 - 8);
+            if (b == 17) v *= 1e-30f;
+            if (b == 18 && i % 32 == 5) v *= 1000.0f;
+            x[b * 256 + i] = v;
+        }
+}
+
+/* The encoders give the bytes that they gave when they were compared with the public reference (tests/check, where its
+ * data is there): a hash of 64 blocks of each. */
+static void test_encode_k(void **state) {
+    static const struct {
+        int fmt;
+        uint64_t hash;
+    } want[] = {{WK_FMT_Q2_K, 0xc12b4477e8d3685b},
+                {WK_FMT_Q3_K, 0xc6c87207b25d7fff},
+                {WK_FMT_Q4_K, 0x4497abd02ffcdd71},
+                {WK_FMT_Q5_K, 0x01eb756d14671cf1},
+                {WK_FMT_Q6_K, 0x98176264171ed23a}};
+    static float x[N_BLOCK * 256];
+    static uint8_t row[N_BLOCK * 256];
+    (void)state;
+    make_values(x);
+    for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+        const wk_format *f = &wk_formats[want[i].fmt];
+        uint64_t h = 14695981039346656037u; /* FNV-1a */
+        f->encode(row, x, N_BLOCK * 256);
+        assert_int_equal(f->find_nonfinite(row, N_BLOCK * 256), -1);
+        for (size_t j = 0; j < (size_t)N_BLOCK * f->bytes; j++) h = (h ^ row[j]) * 1099511628211u;
+        if (h != want[i].hash) fail_msg("%s: 0x%016llx", f->name, (unsigned long long)h);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_decode), cmocka_unit_test(test_encode)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_decode), cmocka_unit_test(test_encode),
+                                       cmocka_unit_test(test_encode_k)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,3 @@
+/* attn.c: the gradient of attention at this level. */
+#include "simd/grad/avx512/lanes.h"
+#include "simd/grad/attn_lanes.h"

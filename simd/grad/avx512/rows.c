@@ -1,0 +1,3 @@
+/* rows.c: gradients over rows, sums and AdamW at this level. */
+#include "simd/grad/avx512/lanes.h"
+#include "simd/grad/rows_lanes.h"
