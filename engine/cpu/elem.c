@@ -147,6 +147,12 @@ void wk_exec_add(const wk_ctx *c, const wk_step *s, wk_range r) {
     }
 }
 
+void wk_exec_lora(const wk_ctx *c, const wk_step *s, wk_range r) {
+    for (int32_t t = r.t0; t < r.t1; t++)
+        c->x->dev->k.fma(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0,
+                         wk_val_f32(c, s->src[1], t) + r.r0, s->scale, r.r1 - r.r0);
+}
+
 void wk_exec_glu(const wk_ctx *c, const wk_step *s, wk_range r) {
     for (int32_t t = r.t0; t < r.t1; t++)
         c->x->dev->k.glu[s->fn](wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0,

@@ -19,7 +19,8 @@ struct wk_dev {
 };
 
 enum { WK_TOK_BLOCK = 132 }; /* tokens of a matrix product at once: sums of 32 rows are half of L1 */
-enum { WK_CUT_CHAINS = 8, WK_ATTN_COLS = 48 };
+/* Chains of a stage: q, k, v and an A of each adapter beside each. */
+enum { WK_CUT_CHAINS = 3 * (1 + WK_ADAPTERS_MAX), WK_ATTN_COLS = 48 };
 
 /* How the chains of one stage are cut for one number of tokens and of picked rows. Kept from pass to pass while those
  * numbers stay; the tickets are dealt anew by rank 0, one stage ahead. */

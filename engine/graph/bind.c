@@ -210,6 +210,7 @@ static int claim(const binder *u, const wk_name *n, int32_t layer, const wk_tens
         .k = size_of(u->d, shapes[n->role].k),
         .unrotate = rotated ? u->d->head_dim : 0,
         .row_bytes = wk_row_bytes(t->fmt, (size_t)t->ne[0]),
+        .lora_of = -1,
     };
     return WICK_OK;
 }

@@ -8,6 +8,7 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/ck.h"
+#include "engine/graph/adapter.h"
 #include "engine/graph/bind.h"
 #include "engine/graph/dims.h"
 #include "engine/graph/slots.h"
@@ -22,6 +23,7 @@ static_assert((int)WK_VAL_F32 == (int)WK_X_F32 && (int)WK_VAL_A32 == (int)WK_X_A
 
 enum {
     STEPS_PER_LAYER = 32, /* at most; append() asserts it */
+    STEPS_PER_LORA = 3,
     STEPS_BESIDE = 8,
     N_BLOCK = sizeof(((wk_arch *)0)->block) / sizeof(wk_block),
     MOST_TOK = 1 << 20
@@ -43,6 +45,7 @@ typedef struct build {
     block_args block[N_BLOCK];
     float embed_scale, attn_scale, head_softcap;
     bool f32_act;
+    wk_lora_list lora;
 } build;
 
 /* ---- rope ---------------------------------------------------------------------------------------- */
@@ -239,18 +242,53 @@ static int32_t matmul(build *b, int32_t act, int32_t w) {
     return emit(b, s, WK_VAL_F32, b->p->val[act].rows, b->p->weight[w].n_row);
 }
 
+static int32_t bias(build *b, int32_t x, wk_role role) {
+    wk_step s = step_of(b, WK_OP_bias, x, -1);
+    s.w[0] = weight(b, role);
+    return s.w[0] < 0 ? x : like(b, s, x);
+}
+
+/* A matrix and its adapters on their way: what they read may be computed side by side with others before what they
+ * give is added. */
+typedef struct linear {
+    int32_t w, y;               /* weight; product and bias */
+    int32_t u[WK_ADAPTERS_MAX]; /* x A^T of each adapter that w has */
+} linear;
+
+/* x as the matrix wants it is act; A takes the values themselves. */
+static linear begin(build *b, int32_t x, int32_t act, int32_t w, wk_role bias_role) {
+    linear l = {.w = w, .y = matmul(b, act, w)};
+    if (bias_role != WK_W_COUNT) l.y = bias(b, l.y, bias_role);
+    for (int32_t i = 0, n = 0; i < b->lora.n; i++)
+        if (b->lora.lora[i].base == w) l.u[n++] = matmul(b, x, b->lora.lora[i].a);
+    return l;
+}
+
+static int32_t end(build *b, const linear *l) {
+    int32_t y = l->y;
+    for (int32_t i = 0, n = 0; i < b->lora.n; i++) {
+        const wk_lora *a = &b->lora.lora[i];
+        if (a->base != l->w) continue;
+        wk_step s = step_of(b, WK_OP_lora, y, matmul(b, l->u[n++], a->b));
+        s.scale = a->scale;
+        y = like(b, s, y);
+    }
+    return y;
+}
+
+static bool is_adapted(const build *b, int32_t w) {
+    for (int32_t i = 0; i < b->lora.n; i++)
+        if (b->lora.lora[i].base == w) return true;
+    return false;
+}
+
 /* One matrix with activations of its own. */
 static int32_t project(build *b, int32_t x, wk_role role) {
     const int32_t w = weight(b, role);
     int32_t act;
     activations(b, x, &w, 1, &act);
-    return matmul(b, act, w);
-}
-
-static int32_t bias(build *b, int32_t x, wk_role role) {
-    wk_step s = step_of(b, WK_OP_bias, x, -1);
-    s.w[0] = weight(b, role);
-    return s.w[0] < 0 ? x : like(b, s, x);
+    const linear l = begin(b, x, act, w, WK_W_COUNT);
+    return end(b, &l);
 }
 
 static int32_t add(build *b, int32_t y, int32_t x) {
@@ -295,20 +333,28 @@ static int32_t attn(build *b, int32_t q, const block_args *args) {
     return like(b, s, q);
 }
 
-/* Queries, keys, values of x; keys and values go to the cache. Returns the queries. */
+/* Queries, keys, values of x; keys and values go to the cache. Returns the queries. With adapters all that reads x
+ * comes first: one stage for it, and one for what is added. */
 static int32_t qkv(build *b, int32_t x, const wk_block *blk, const block_args *args) {
+    static const wk_role bias_of[3] = {WK_W_Q_BIAS, WK_W_K_BIAS, WK_W_V_BIAS};
     const int32_t w[3] = {weight(b, WK_W_Q), weight(b, WK_W_K), weight(b, WK_W_V)};
     const bool norm = blk->attn.qk_norm == WK_PER_HEAD;
+    const bool first = is_adapted(b, w[0]) || is_adapted(b, w[1]) || is_adapted(b, w[2]);
     int32_t act[3];
+    linear l[3];
     activations(b, x, w, 3, act);
-    int32_t q = bias(b, matmul(b, act[0], w[0]), WK_W_Q_BIAS);
+    for (int i = 0; i < 3 && first; i++) l[i] = begin(b, x, act[i], w[i], bias_of[i]);
+    if (!first) l[0] = begin(b, x, act[0], w[0], bias_of[0]);
+    int32_t q = end(b, &l[0]);
     if (norm) q = head_rms(b, q, b->d->n_head, WK_W_Q_NORM);
     q = rope(b, q, b->d->n_head, blk, args->rope);
-    int32_t k = bias(b, matmul(b, act[1], w[1]), WK_W_K_BIAS);
+    if (!first) l[1] = begin(b, x, act[1], w[1], bias_of[1]);
+    int32_t k = end(b, &l[1]);
     if (norm) k = head_rms(b, k, b->d->n_head_kv, WK_W_K_NORM);
     k = rope(b, k, b->d->n_head_kv, blk, args->rope);
     kv_put(b, k, 0);
-    kv_put(b, bias(b, matmul(b, act[2], w[2]), WK_W_V_BIAS), 1);
+    if (!first) l[2] = begin(b, x, act[2], w[2], bias_of[2]);
+    kv_put(b, end(b, &l[2]), 1);
     return q;
 }
 
@@ -324,8 +370,10 @@ static int32_t attention(build *b, int32_t x, const wk_block *blk, const block_a
 static int32_t ffn(build *b, int32_t x, const wk_block *blk) {
     const int32_t w[2] = {weight(b, WK_W_GATE), weight(b, WK_W_UP)};
     int32_t act[2];
-    activations(b, rms(b, x, WK_W_FFN_NORM), w, 2, act);
-    const int32_t gate = matmul(b, act[0], w[0]), up = matmul(b, act[1], w[1]);
+    const int32_t h = rms(b, x, WK_W_FFN_NORM);
+    activations(b, h, w, 2, act);
+    const linear l0 = begin(b, h, act[0], w[0], WK_W_COUNT), l1 = begin(b, h, act[1], w[1], WK_W_COUNT);
+    const int32_t gate = end(b, &l0), up = end(b, &l1);
     wk_step s = step_of(b, WK_OP_glu, gate, up);
     s.fn = (uint8_t)blk->ffn.fn;
     int32_t y = project(b, like(b, s, gate), WK_W_DOWN);
@@ -352,7 +400,8 @@ static int32_t head(build *b, int32_t x) {
 }
 
 static int emit_all(build *b, wk_err *err) {
-    const size_t n = (size_t)b->d->n_layer * STEPS_PER_LAYER + STEPS_BESIDE; /* at most 2^20 + 8 */
+    const size_t n = (size_t)b->d->n_layer * STEPS_PER_LAYER + STEPS_BESIDE + /* at most 2^20 + 8 */
+                     (size_t)b->lora.n * STEPS_PER_LORA;
     b->step_room = (int32_t)n;
     b->p->step = wk_new_n(wk_step, n);
     b->p->val = wk_new_n(wk_val, n);
@@ -402,11 +451,14 @@ static int check_options(const wk_plan_options *o, wk_err *err) {
     return WICK_OK;
 }
 
-static int take_weights(wk_plan *p, wk_binding *w, wk_err *err) {
+/* The model's, and behind them those of the adapters. */
+static int take_weights(build *b, const wk_store *s, const wk_plan_options *o, wk_binding *w, wk_err *err) {
+    wk_plan *p = b->p;
     p->weight = w->weight;
     p->n_weight = w->n_weight;
     w->weight = NULL;
     w->n_weight = 0;
+    WK_TRY(wk_lora_bind(&b->lora, p, s, o->adapter, o->n_adapter, err));
     for (int32_t i = 0; i < p->n_weight; i++) {
         size_t n = 0;
         if (!wk_mul(&n, (size_t)p->weight[i].n_row, p->weight[i].row_bytes) ||
@@ -439,7 +491,7 @@ static int fill_plan(build *b, const wk_store *s, const wk_plan_options *o, wk_b
                      wk_err *err) {
     WK_TRY(make_ropes(b, s, err));
     if (make_numbers(b, err)) return wk_fail_at(err, "%s", wk_dims_label(s).text);
-    WK_TRY(take_weights(b->p, w, err));
+    WK_TRY(take_weights(b, s, o, w, err));
     WK_TRY(emit_all(b, err));
     WK_TRY(wk_stage_build(b->p, o->ungrouped, err));
     return wk_slots_place(b->p, o->keep, err);
@@ -476,6 +528,7 @@ int wk_plan_build(wk_plan **out, const wk_store *s, const wk_plan_options *o, wk
     b.p = NULL; /* success: ownership leaves */
 out:
     wk_plan_free(b.p);
+    wk_lora_list_fini(&b.lora);
     wk_binding_fini(&w);
     return rc;
 }

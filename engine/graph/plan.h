@@ -31,6 +31,8 @@ typedef struct wk_weight {
     int32_t n_row, k;    /* rows (output values), row length */
     int32_t unrotate;    /* head_dim if rows are to be taken in un-rotated order (bind.h), else 0 */
     size_t row_bytes;
+    int32_t lora_of;     /* A or B of an adapter: the weight that it adapts, whose role and layer it has; else -1 */
+    bool is_lora_b;
 } wk_weight;
 /* File row that stands at row i of the weight (WK_GGUF_ROTATED is undone here). */
 static inline int32_t wk_weight_row(const wk_weight *w, int32_t i) {
@@ -113,6 +115,15 @@ typedef struct wk_plan {
     size_t weight_bytes;                  /* file bytes of all weights in use */
 } wk_plan;
 
+struct wk_store;
+
+/* A LoRA adapter over the model (adapter.h); the store must outlive the plan. */
+typedef struct wk_adapter {
+    const struct wk_store *store;
+    float scale; /* times alpha / rank */
+} wk_adapter;
+enum { WK_ADAPTERS_MAX = 8 };
+
 typedef struct wk_plan_options {
     int32_t max_tok; /* tokens of a step, > 0 */
     int32_t max_out; /* rows whose logits are wanted, 1 .. max_tok */
@@ -120,12 +131,13 @@ typedef struct wk_plan_options {
     bool keep;       /* slots: KEEP (every value its own memory) instead of REUSE */
     bool ungrouped;  /* stages of one step each: for the test that grouping changes no bit */
     bool f32_act;    /* no quant steps: every matrix takes f32 values. Not for wk_backend_ops */
+    const wk_adapter *adapter; /* n_adapter of them, added up in this order */
+    int32_t n_adapter;
 } wk_plan_options;
 
-struct wk_store;
 /* Reads dims, binds weights, emits steps, groups stages, places values. s must outlive the plan.
  * Errors: E_ARCH (unknown architecture, named), E_FORMAT (key missing or out of range), E_SHAPE (tensor of a
- * wrong shape: found, wanted, why), E_UNSUPPORTED, E_NOMEM. Unclaimed tensors: one log warning naming them. */
+ * wrong shape: found, wanted, why), E_UNSUPPORTED, E_NOMEM; of adapters as wk_lora_read. Unclaimed tensors: one log warning naming them. */
 int wk_plan_build(wk_plan **out, const struct wk_store *s, const wk_plan_options *o, wk_err *err);
 void wk_plan_free(wk_plan *p); /* NULL is fine */
 /* One line a step, stages as headings. The golden text of an architecture. */

@@ -17,6 +17,8 @@ typedef struct wk_engine_config {
     int32_t n_ctx, kv_tokens, kv_type, max_seqs, max_queue, threads, n_batch;
     bool prefix_cache, fit_check;
     uint32_t cpu_mask;
+    const wk_adapter *adapter; /* n_adapter of them; borrowed until the engine is closed */
+    int32_t n_adapter;
     bool (*progress)(void *ud, uint64_t done, uint64_t total);
     void *ud;
 } wk_engine_config;

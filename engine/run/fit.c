@@ -66,6 +66,7 @@ static void set_need(wk_fit *f, const wk_plan *p, const wk_store *s, const wk_en
     f->kv = all - without;
     f->activations = without - (without < p->weight_bytes ? without : p->weight_bytes) +
                      run_bytes(p, c, f) + index_bytes(s) + PROGRAM;
+    for (int32_t i = 0; i < c->n_adapter; i++) f->activations += index_bytes(c->adapter[i].store);
     f->margin = MARGIN;
     f->need = f->weights + f->kv + f->activations + f->margin;
     f->fits = f->need <= f->available;
@@ -90,7 +91,9 @@ int wk_fit_plan(wk_fit *out, wk_plan **plan, const wk_store *s, wk_engine_config
     set_threads(&f, c);
     wk_plan_options o = {.max_tok = c->n_batch,
                          .max_out = c->max_seqs > 16 ? c->max_seqs : 16,
-                         .kv_type = c->kv_type};
+                         .kv_type = c->kv_type,
+                         .adapter = c->adapter,
+                         .n_adapter = c->n_adapter};
     if (o.max_out > o.max_tok) o.max_out = o.max_tok;
     WK_TRY(wk_plan_build(&p, s, &o, err));
     if (c->n_ctx > 0) {

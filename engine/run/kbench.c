@@ -151,6 +151,7 @@ static void set_steps(wk_kbench *b, const wk_kbench_options *o) {
 static int set_plan(wk_kbench *b, const wk_kbench_options *o, wk_err *err) {
     const size_t row_bytes = wk_row_bytes(o->fmt, (size_t)o->k);
     b->weight = (wk_weight){.name = "random weights",
+                             .lora_of = -1,
                             .fmt = o->fmt,
                             .layer = -1,
                             .n_row = o->n_row,

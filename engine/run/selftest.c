@@ -110,6 +110,9 @@ static void check_rows(test *t) {
     t->ref.exp_scaled(t->a, x, 8, 1.5f, n);
     t->level.exp_scaled(t->b, x, 8, 1.5f, n);
     compare(t, "exp", "", t->a, t->b, (size_t)n);
+    t->ref.fma(t->a, x, y, 1.5f, n);
+    t->level.fma(t->b, x, y, 1.5f, n);
+    compare(t, "fma", "", t->a, t->b, (size_t)n);
     t->a[0] = t->ref.sum(x, n);
     t->b[0] = t->level.sum(x, n);
     compare(t, "sum", "", t->a, t->b, 1);

@@ -23,7 +23,8 @@ import os
 import gguf
 import numpy as np
 import torch
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM,
+                          Qwen3Config, Qwen3ForCausalLM)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 N_VOCAB, N_PROMPT, N_GREEDY, EVERY, N_CTX = 288, 60, 20, 4, 128
@@ -38,6 +39,12 @@ def llama():
     return LlamaForCausalLM(LlamaConfig(
         hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96,
         rms_norm_eps=1e-5, rope_parameters=dict(LLAMA3), tie_word_embeddings=False, **COMMON))
+
+
+def qwen2():
+    return Qwen2ForCausalLM(Qwen2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64,
+        rms_norm_eps=1e-6, rope_parameters=dict(rope_type="default", rope_theta=1e6), tie_word_embeddings=True, **COMMON))
 
 
 def qwen3():
@@ -56,7 +63,7 @@ def gemma3():
                              full_attention=dict(rope_type="linear", rope_theta=1e6, factor=8.0)), **COMMON))
 
 
-ARCHS = dict(llama=(llama, 11), qwen3=(qwen3, 22), gemma3=(gemma3, 33))
+ARCHS = dict(llama=(llama, 11), qwen2=(qwen2, 44), qwen3=(qwen3, 22), gemma3=(gemma3, 33))
 
 
 def fill(model, rng):
@@ -66,6 +73,8 @@ def fill(model, rng):
             if "norm" in name:
                 centre = 0.0 if model.config.model_type.startswith("gemma") else 1.0
                 w = centre + 0.25 * rng.standard_normal(p.shape)
+            elif name.endswith("bias"):
+                w = 0.5 * rng.standard_normal(p.shape)
             elif "embed" in name:
                 w = rng.standard_normal(p.shape) * (0.3 if model.config.tie_word_embeddings else 1.0)
             else:
@@ -126,8 +135,8 @@ def gguf_name(name, arch):
     if name in TOP_NAMES:
         return TOP_NAMES[name]
     _, _, layer, rest = name.split(".", 3)
-    part = rest[:-len(".weight")]
-    return "blk.%s.%s.weight" % (layer, (GEMMA_NAMES if arch == "gemma3" else LAYER_NAMES)[part])
+    part, kind = rest.rsplit(".", 1)
+    return "blk.%s.%s.%s" % (layer, (GEMMA_NAMES if arch == "gemma3" else LAYER_NAMES)[part], kind)
 
 
 def rotate(w, n_head):
@@ -176,7 +185,7 @@ def add_dims(w, c, arch):
     w.add_vocab_size(c.vocab_size)
     r = c.rope_parameters
     w.add_rope_freq_base(r["full_attention"]["rope_theta"] if arch == "gemma3" else r["rope_theta"])
-    if arch == "llama":
+    if arch in ("llama", "qwen2"):
         w.add_rope_dimension_count(c.hidden_size // c.num_attention_heads)
     else:
         w.add_key_length(c.head_dim)

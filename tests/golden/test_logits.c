@@ -128,6 +128,7 @@ static void check_arch(const char *arch) {
 }
 
 static void test_llama(void **s) { (void)s, check_arch("llama"); }
+static void test_qwen2(void **s) { (void)s, check_arch("qwen2"); }
 static void test_qwen3(void **s) { (void)s, check_arch("qwen3"); }
 static void test_gemma3(void **s) { (void)s, check_arch("gemma3"); }
 
@@ -159,7 +160,8 @@ static void test_story(void **s) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_llama), cmocka_unit_test(test_qwen3),
-                                       cmocka_unit_test(test_gemma3), cmocka_unit_test(test_story)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_llama), cmocka_unit_test(test_qwen2),
+                                       cmocka_unit_test(test_qwen3), cmocka_unit_test(test_gemma3),
+                                       cmocka_unit_test(test_story)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@
 #include "tests/unit/nano.h"
 #include "tests/unit/unit.h"
 
-static const char *const tiny[] = {"llama", "qwen3", "gemma3"};
+static const char *const tiny[] = {"llama", "qwen2", "qwen3", "gemma3"};
 
 static wk_plan *plan_of(const wk_store *s, bool ungrouped) {
     const wk_plan_options o = {.max_tok = 16, .max_out = 4, .ungrouped = ungrouped};
@@ -144,7 +144,7 @@ static const refusal refusals[] = {
     {"no architecture", WICK_E_FORMAT, "general.architecture is missing",
      {.drop = "general.architecture"}},
     {"other architecture", WICK_E_ARCH,
-     "architecture \"mamba\\x1b\" is not known, known are llama, qwen3, gemma3",
+     "architecture \"mamba\\x1b\" is not known, known are llama, qwen2, qwen3, gemma3",
      {.key = {TEXT("general.architecture", "mamba\x1b")}}},
     {"architecture a number", WICK_E_FORMAT, "general.architecture",
      {.key = {{.key = "general.architecture", .type = NANO_U32, .u = 1}}}},

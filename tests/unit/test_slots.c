@@ -7,7 +7,7 @@
 #include "tests/unit/nano.h"
 #include "tests/unit/unit.h"
 
-static const char *const tiny[] = {"llama", "qwen3", "gemma3"};
+static const char *const tiny[] = {"llama", "qwen2", "qwen3", "gemma3"};
 
 static wk_plan *plan_of(const wk_store *s, bool keep, bool ungrouped) {
     const wk_plan_options o = {.max_tok = 23, .max_out = 3, .keep = keep, .ungrouped = ungrouped};

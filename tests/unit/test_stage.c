@@ -131,7 +131,7 @@ static void check_promises(const wk_plan *p) {
 
 static void test_promises(void **state) {
     (void)state;
-    static const char *const tiny[] = {"llama", "qwen3", "gemma3"};
+    static const char *const tiny[] = {"llama", "qwen2", "qwen3", "gemma3"};
     for (size_t i = 0; i < WK_COUNT(tiny); i++)
         for (int ungrouped = 0; ungrouped < 2; ungrouped++) {
             wk_store *s = nano_open_tiny(tiny[i]);
