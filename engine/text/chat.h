@@ -31,5 +31,7 @@ unsigned wk_chat_traits(const wk_chat *c);
  * become variables of the template. Applies the normalisation of SERVER 13. Ids as in wk_tok_encode (special
  * tokens only from template text); text (may be NULL) gets the rendered prompt. */
 int wk_chat_render(const wk_chat *c, wk_str request, wk_buf *text, int32_t *out, size_t cap, size_t *n, wk_err *err);
+/* v as JSON text behind out; numbers keep their kind (1 and 1.0 print differently). */
+void wk_chat_put_json(wk_buf *out, const wk_json *v);
 
 #endif

@@ -61,6 +61,8 @@ static void copy(wk_buf *b, const wk_json *v) {
     }
 }
 
+void wk_chat_put_json(wk_buf *out, const wk_json *v) { copy(out, v); }
+
 static void key_of(wk_buf *b, const char *glue, wk_str key) {
     put(b, glue);
     wk_json_put_str(b, key);

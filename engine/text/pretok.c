@@ -11,10 +11,8 @@
 #include "engine/base/attr.h"
 #include "engine/base/utf8.h"
 
-enum { SHAPE_GPT2, SHAPE_CL100K };
-
 static const wk_pretok families[] = {
-#define X(name, shape, digits, alone, whole, bos) {name, SHAPE_##shape, digits, alone, whole, bos},
+#define X(name, shape, digits, alone, whole, bos) {name, WK_PRETOK_##shape, digits, alone, whole, bos},
 #include "engine/text/pretok.def"
 #undef X
 };
@@ -177,7 +175,7 @@ bool wk_pretok_next(wk_pretok_walk *w, wk_str *word) {
     wk_str s = {w->left.p, w->until};
     if (w->until == 0)
         s.n = glyph_at(w->left, 0).n;
-    else if (w->pre->shape == SHAPE_GPT2)
+    else if (w->pre->shape == WK_PRETOK_GPT2)
         s.n = cut_gpt2(s);
     else
         s.n = cut_cl100k(s, (size_t)w->pre->max_digits);

@@ -8,9 +8,11 @@
 
 #include "engine/base/str.h"
 
+enum { WK_PRETOK_GPT2, WK_PRETOK_CL100K };
+
 typedef struct wk_pretok {
     const char *name;
-    int shape;
+    int shape; /* WK_PRETOK_... */
     int max_digits;
     bool digits_alone, whole_words, adds_bos;
 } wk_pretok;

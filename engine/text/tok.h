@@ -53,6 +53,8 @@ bool wk_tok_adds_bos(const wk_tok *t);
 bool wk_tok_is_end(const wk_tok *t, int32_t id); /* eos, eot, eom and the family's end-of-turn tokens */
 bool wk_tok_is_control(const wk_tok *t, int32_t id);
 const char *wk_tok_family(const wk_tok *t); /* "bpe/smollm", "spm" … */
+/* Names the tokenizer of s: of its tokens and merges as they stand in the file, never 0. Equal hashes: equal ids. */
+uint64_t wk_tok_hash(const wk_store *s);
 /* Text of a control token such as bos, for templates ("" if none). */
 wk_str wk_tok_text(const wk_tok *t, int32_t id);
 

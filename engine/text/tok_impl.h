@@ -1,4 +1,4 @@
-/* tok_impl.h: what tok.c, vocab.c, bpe.c and spm.c share. Nobody else includes it. */
+/* tok_impl.h: what tok.c, vocab.c, bpe.c, bpe_learn.c and spm.c share. Nobody else includes it. */
 #ifndef WK_TOK_IMPL_H
 #define WK_TOK_IMPL_H
 
@@ -110,5 +110,7 @@ size_t wk_match_at(const wk_match *m, const wk_vocab *v, const char *p, size_t n
 int wk_byte_of(wk_str text);
 /* Bytes that byte-level text stands for; false if a character stands for none. out: text.n bytes. */
 bool wk_bytes_of(wk_str text, char *out, size_t *n);
+/* The character that byte-level text has for each byte. */
+void wk_letters(uint16_t letter[256]);
 
 #endif

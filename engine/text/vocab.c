@@ -37,6 +37,13 @@ static int byte_of_char(uint32_t cp) {
     return k < 0x43 ? k - 0x21 + 0x7f : 0xad;
 }
 
+void wk_letters(uint16_t letter[256]) {
+    for (uint32_t cp = 0x21; cp <= 0x143; cp++) {
+        const int b = byte_of_char(cp);
+        if (b >= 0) letter[b] = (uint16_t)cp;
+    }
+}
+
 bool wk_bytes_of(wk_str text, char *out, size_t *n) {
     size_t k = 0;
     for (size_t i = 0; i < text.n;) {
