@@ -320,12 +320,15 @@ wick_status wick_fit(const char *path, const wick_engine_options *opt, wick_fit_
     wick_engine_options o = WICK_ENGINE_OPTIONS_INIT;
     wk_engine_config c;
     wk_store *s = NULL;
+    wk_adapters lora = {.n = 0};
     wk_fit f;
     if (!path || !out) return wk_fail(err, WICK_E_ARG, "fit: path and out must be given");
     if (!wk_options_take(&o, sizeof(o), opt)) return wk_options_bad_size("engine options", err);
     WK_TRY(config_of(&c, &o, err));
     WK_TRY(wk_store_open(&s, path, err));
-    const int rc = wk_fit_plan(&f, NULL, s, &c, err);
+    int rc = wk_adapters_open(&lora, &o, &c, err);
+    if (!rc) rc = wk_fit_plan(&f, NULL, s, &c, err);
+    wk_adapters_close(&lora);
     wk_store_close(s);
     if (rc) return rc;
     const wick_fit_result r = {.need = f.need,
@@ -372,8 +375,10 @@ wick_status wick_engine_open(wick_model *m, const wick_engine_options *opt, wick
     c.ud = &p;
     wick_engine *e = wk_new(wick_engine);
     if (!e) return wk_fail(err, WICK_E_NOMEM, "no memory for an engine");
-    const int rc = wk_engine_open(&e->e, m->store, m->tok, &c, err);
+    int rc = wk_adapters_open(&e->lora, &o, &c, err);
+    if (!rc) rc = wk_engine_open(&e->e, m->store, m->tok, &c, err);
     if (rc) {
+        wk_adapters_close(&e->lora);
         wk_free(e);
         return rc;
     }
@@ -386,6 +391,7 @@ wick_status wick_engine_open(wick_model *m, const wick_engine_options *opt, wick
 void wick_engine_close(wick_engine *e) {
     if (!e) return;
     wk_engine_close(e->e);
+    wk_adapters_close(&e->lora);
     wick_model_close(e->model);
     wk_free(e);
 }

@@ -83,8 +83,13 @@ typedef struct wick_engine_options {
     /* packing, phase "pack"; non-zero cancels. Called while wick_engine_open waits, by another thread. */
     int (*progress)(void *ud, const char *phase, uint64_t done, uint64_t total);
     void *progress_ud;
+    /* LoRA files (GGUF) over the model, for all requests, added up in this order; at most 8. Read by wick_fit and
+     * wick_engine_open only. E_FORMAT, E_ARCH, E_SHAPE, E_UNSUPPORTED: what is wrong, and in which file. */
+    const char *const *adapters;
+    const float *adapter_scale; /* n_adapters factors; NULL: 1 each */
+    size_t n_adapters;
 } wick_engine_options;
-#define WICK_ENGINE_OPTIONS_INIT {sizeof(wick_engine_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define WICK_ENGINE_OPTIONS_INIT {sizeof(wick_engine_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 enum {
     WICK_REQ_HASH = 1,    /* hash the logits of every sampled position: wick_result.hash */

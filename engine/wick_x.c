@@ -18,15 +18,21 @@
 #include "simd/kernels.h"
 #include "simd/level.h"
 
-wick_status wick_x_steps(const char *path, char *text, size_t cap, size_t *len, wick_error *err) {
+wick_status wick_x_steps(const char *path, const wick_engine_options *opt, char *text, size_t cap, size_t *len,
+                         wick_error *err) {
+    wick_engine_options o = WICK_ENGINE_OPTIONS_INIT;
+    wk_engine_config c = {.n_adapter = 0};
+    wk_adapters lora = {.n = 0};
     wk_store *s = NULL;
     wk_plan *p = NULL;
     wk_buf b;
     if (!path || !len) return wk_fail(err, WICK_E_ARG, "steps: path and len must be given");
+    if (!wk_options_take(&o, sizeof(o), opt)) return wk_options_bad_size("engine options", err);
     wk_buf_init(&b, (size_t)64 << 20);
-    const wk_plan_options o = {.max_tok = 512, .max_out = 16};
     int rc = wk_store_open(&s, path, err);
-    if (!rc) rc = wk_plan_build(&p, s, &o, err);
+    if (!rc) rc = wk_adapters_open(&lora, &o, &c, err);
+    const wk_plan_options plan = {.max_tok = 512, .max_out = 16, .adapter = c.adapter, .n_adapter = c.n_adapter};
+    if (!rc) rc = wk_plan_build(&p, s, &plan, err);
     if (!rc) {
         wk_plan_dump(p, &b);
         *len = b.n;
@@ -35,6 +41,7 @@ wick_status wick_x_steps(const char *path, char *text, size_t cap, size_t *len, 
     }
     wk_buf_fini(&b);
     wk_plan_free(p);
+    wk_adapters_close(&lora);
     wk_store_close(s);
     return rc;
 }

@@ -45,6 +45,7 @@ static int set_up(void **state) {
     for (int i = 0; i < N_WEIGHT; i++) {
         wk_weight *w = &m.w[i];
         *w = (wk_weight){.name = shape[i].name,
+                           .lora_of = -1,
                          .fmt = shape[i].fmt,
                          .n_row = shape[i].n_row,
                          .k = shape[i].k,

@@ -1,0 +1,284 @@
+/* Matrix products of training: every element has the bits of kind F (chunks of 64 over k, the accumulator at +0 or at C)
+ * for every op, extents round the borders of panels, tiles and chunks, unaligned operands, strides with room between
+ * rows, 1 to 6 threads and every CPU level; nothing is written beside C. oneDNN is near. */
+#include <math.h>
+#include <stdio.h>
+
+#include "engine/base/arena.h"
+#include "engine/train/sgemm.h"
+#include "simd/level.h"
+#include "tests/unit/unit.h"
+
+enum { N_CPU = 2, GUARD = 37, N_TEAM = 4 };
+
+static const int team_size[N_TEAM] = {1, 2, 3, 6}; /* up to 4 each packs for itself */
+
+typedef struct shape {
+    int32_t m, n, k;
+} shape;
+
+/* Operands of one case in exact allocations, so that a sanitizer sees what is read beside them. */
+typedef struct operands {
+    wk_sgemm_call call;
+    float *a, *b, *c, *want, *before;
+    size_t n_c;
+    uint32_t seed;
+} operands;
+
+static float next(uint32_t *s) {
+    *s = *s * 1664525u + 1013904223u;
+    return (float)(int32_t)(*s >> 8) * 0x1p-23f - 1.0f;
+}
+
+static float *some(uint32_t *seed, size_t n) {
+    float *p = (float *)wk_alloc(n * sizeof(float));
+    assert_non_null(p);
+    for (size_t i = 0; i < n; i++) p[i] = next(seed);
+    return p;
+}
+
+static size_t extent(int32_t rows, size_t ld, int32_t cols) {
+    return rows && cols ? (size_t)(rows - 1) * ld + (size_t)cols : 0;
+}
+
+static float element(const wk_sgemm_call *c, int32_t i, int32_t j) {
+    float acc = c->add ? c->c[(size_t)i * c->ldc + (size_t)j] : 0.0f;
+    for (int32_t k0 = 0; k0 < c->k; k0 += 64) {
+        float sum = 0.0f;
+        for (int32_t k = k0; k < c->k && k < k0 + 64; k++) {
+            const size_t a = c->op == WK_SGEMM_TN ? (size_t)k * c->lda + (size_t)i : (size_t)i * c->lda + (size_t)k;
+            const size_t b = c->op == WK_SGEMM_NT ? (size_t)j * c->ldb + (size_t)k : (size_t)k * c->ldb + (size_t)j;
+            sum = fmaf(c->b[b], c->a[a], sum);
+        }
+        acc = acc + sum;
+    }
+    return acc;
+}
+
+/* gap: elements between rows. The last row ends where its allocation ends; C has a guard in front and behind. */
+static void set_up(operands *o, wk_sgemm_op op, shape s, bool add, size_t gap) {
+    const int32_t a_cols = op == WK_SGEMM_TN ? s.m : s.k, b_cols = op == WK_SGEMM_NT ? s.k : s.n;
+    const int32_t a_rows = op == WK_SGEMM_TN ? s.k : s.m, b_rows = op == WK_SGEMM_NT ? s.n : s.k;
+    wk_sgemm_call *c = &o->call;
+    *c = (wk_sgemm_call){.op = op, .m = s.m, .n = s.n, .k = s.k, .add = add};
+    c->lda = (size_t)a_cols + gap;
+    c->ldb = (size_t)b_cols + 2 * gap;
+    c->ldc = (size_t)s.n + 3 * gap;
+    o->n_c = 2 * GUARD + extent(s.m, c->ldc, s.n);
+    c->a = o->a = some(&o->seed, extent(a_rows, c->lda, a_cols));
+    c->b = o->b = some(&o->seed, extent(b_rows, c->ldb, b_cols));
+    o->before = some(&o->seed, o->n_c);
+    o->want = some(&o->seed, o->n_c);
+    o->c = some(&o->seed, o->n_c);
+    memcpy(o->want, o->before, o->n_c * sizeof(float));
+    c->c = o->before + GUARD;
+    for (int32_t i = 0; i < s.m; i++)
+        for (int32_t j = 0; j < s.n; j++)
+            o->want[GUARD + (size_t)i * c->ldc + (size_t)j] = element(c, i, j);
+    c->c = o->c + GUARD;
+}
+
+static void tear_down(operands *o) {
+    wk_free(o->a);
+    wk_free(o->b);
+    wk_free(o->c);
+    wk_free(o->want);
+    wk_free(o->before);
+}
+
+static void fail_at(const operands *o, const char *level, int n_thread) {
+    const wk_sgemm_call *c = &o->call;
+    size_t at = 0;
+    while (!memcmp(&o->c[at], &o->want[at], sizeof(float))) at++;
+    fail_msg("op %d m %d n %d k %d add %d ldc %zu, %s, %d threads: value %zd of C is %a, not %a", (int)c->op,
+             (int)c->m, (int)c->n, (int)c->k, (int)c->add, c->ldc, level, n_thread, (ssize_t)at - GUARD,
+             (double)o->c[at], (double)o->want[at]);
+}
+
+typedef struct engines {
+    wk_team *team[N_TEAM];
+    wk_kernels k[8];
+    const char *level[8];
+    int n_level;
+    wk_sgemm *g[8][N_TEAM];
+} engines;
+
+static int open_all(void **state) {
+    static engines e;
+    const uint32_t cpu = wk_cpu_detect();
+    for (int t = 0; t < N_TEAM; t++)
+        if (!(e.team[t] = wk_team_new(team_size[t], N_CPU))) return -1;
+    for (int l = 0; l < wk_level_count; l++) {
+        if ((wk_levels[l].mask & cpu) != wk_levels[l].mask) continue;
+        wk_kernels_init(&e.k[e.n_level], wk_levels[l].mask);
+        e.level[e.n_level] = wk_levels[l].name;
+        for (int t = 0; t < N_TEAM; t++)
+            if (wk_sgemm_new(&e.g[e.n_level][t], &e.k[e.n_level], e.team[t], WK_SGEMM_WICK, NULL)) return -1;
+        e.n_level++;
+    }
+    *state = &e;
+    return 0;
+}
+
+static int close_all(void **state) {
+    engines *e = (engines *)*state;
+    for (int t = 0; t < N_TEAM; t++) {
+        for (int l = 0; l < e->n_level; l++) wk_sgemm_free(e->g[l][t]);
+        wk_team_free(e->team[t]);
+    }
+    return 0;
+}
+
+/* One case on the levels and teams that pick says: bit l*N_TEAM + t. */
+static void check(const engines *e, wk_sgemm_op op, shape s, bool add, size_t gap, uint32_t pick) {
+    operands o = {.seed = (uint32_t)(s.m * 31 + s.n * 7 + s.k)};
+    set_up(&o, op, s, add, gap);
+    for (int l = 0; l < e->n_level; l++)
+        for (int t = 0; t < N_TEAM; t++) {
+            if (!(pick >> (l * N_TEAM + t) & 1)) continue;
+            memcpy(o.c, o.before, o.n_c * sizeof(float));
+            wk_sgemm_run(e->g[l][t], &o.call);
+            if (memcmp(o.c, o.want, o.n_c * sizeof(float))) fail_at(&o, e->level[l], team_size[t]);
+        }
+    tear_down(&o);
+}
+
+/* All extents of the list for all ops; levels and teams take turns. */
+static void borders(void **state) {
+    static const int32_t extents[] = {0, 1, 15, 16, 17, 63, 64, 65};
+    const engines *e = (const engines *)*state;
+    const int n = (int)WK_COUNT(extents), ways = e->n_level * N_TEAM;
+    int turn = 0;
+    for (int i = 0; i < n * n * n; i++) {
+        const shape s = {extents[i % n], extents[i / n % n], extents[i / n / n]};
+        for (int op = 0; op < WK_SGEMM_OP_COUNT; op++, turn++) {
+            check(e, (wk_sgemm_op)op, s, turn & 1, turn % 3 ? 0 : 3, 1u << (turn % ways));
+            check(e, (wk_sgemm_op)op, s, !(turn & 1), turn % 3 ? 5 : 0, 1u << ((turn + turn / ways) % ways));
+        }
+    }
+}
+
+/* Several pieces of k, several strips, ends of all kinds; everything on everything. */
+static void large(void **state) {
+    static const shape shapes[] = {{129, 97, 1155}, {97, 130, 700}, {8, 300, 512},
+                                   {300, 8, 96},    {1, 513, 130}, {200, 1, 640}};
+    const engines *e = (const engines *)*state;
+    for (size_t i = 0; i < WK_COUNT(shapes); i++)
+        for (int op = 0; op < WK_SGEMM_OP_COUNT; op++)
+            check(e, (wk_sgemm_op)op, shapes[i], i & 1, i & 2, ~0u);
+}
+
+/* More of the shared side, and more k, than the packed memory holds: several stages. */
+static void stages(void **state) {
+    const engines *e = (const engines *)*state;
+    const uint32_t best = 15u << (N_TEAM * (e->n_level - 1));
+    for (int op = 0; op < WK_SGEMM_OP_COUNT; op++) {
+        check(e, (wk_sgemm_op)op, (shape){2055, 2070, 3}, false, 1, best);
+        check(e, (wk_sgemm_op)op, (shape){65, 66, 13000}, true, 0, best);
+        check(e, (wk_sgemm_op)op, (shape){3, 5, 66000}, false, 0, best);
+    }
+}
+
+static void counts_flops(void **state) {
+    const engines *e = (const engines *)*state;
+    operands o = {.seed = 1};
+    set_up(&o, WK_SGEMM_NN, (shape){3, 5, 7}, false, 0);
+    const double before = wk_sgemm_flops(e->g[0][0]);
+    wk_sgemm_run(e->g[0][0], &o.call);
+    assert_true(wk_sgemm_flops(e->g[0][0]) - before == 210.0);
+    tear_down(&o);
+}
+
+static void hot_path_allocates_nothing(void **state) {
+    const engines *e = (const engines *)*state;
+    operands o = {.seed = 1};
+    set_up(&o, WK_SGEMM_TN, (shape){70, 90, 600}, false, 0);
+    const uint64_t before = wk_alloc_count();
+    wk_sgemm_run(e->g[0][1], &o.call);
+    assert_true(wk_alloc_count() == before);
+    tear_down(&o);
+}
+
+static double distance(const operands *o) {
+    double d = 0, all = 0;
+    for (size_t i = 0; i < o->n_c; i++) {
+        const double e = (double)o->c[i] - (double)o->want[i];
+        d += e * e;
+        all += (double)o->want[i] * (double)o->want[i];
+    }
+    return sqrt(d / all);
+}
+
+static void onednn_is_near(void **state) {
+    const engines *e = (const engines *)*state;
+    wk_sgemm *g = NULL;
+    wk_err err = {0};
+    if (!wk_sgemm_has_onednn()) {
+        assert_int_equal(wk_sgemm_new(&g, &e->k[0], e->team[1], WK_SGEMM_ONEDNN, &err), WICK_E_UNSUPPORTED);
+        print_message("no oneDNN here: %s\n", err.message);
+        skip();
+    }
+    assert_int_equal(wk_sgemm_new(&g, &e->k[0], e->team[1], WK_SGEMM_ONEDNN, &err), WICK_OK);
+    for (int op = 0; op < WK_SGEMM_OP_COUNT; op++)
+        for (int add = 0; add < 2; add++) {
+            operands o = {.seed = 5};
+            set_up(&o, (wk_sgemm_op)op, (shape){130, 67, 300}, add, 3);
+            memcpy(o.c, o.before, o.n_c * sizeof(float));
+            wk_sgemm_run(g, &o.call);
+            assert_true(distance(&o) < 1e-5);
+            tear_down(&o);
+        }
+    wk_sgemm_free(g);
+}
+
+/* What is chosen is what runs: its bits tell. Times are anybody's guess here, only that they are there is asked. */
+static void probe_chooses(void **state) {
+    static const wk_sgemm_shape shapes[] = {
+        {WK_SGEMM_NT, 64, 96, 80}, {WK_SGEMM_NN, 64, 80, 96}, {WK_SGEMM_TN, 96, 80, 64}};
+    const engines *e = (const engines *)*state;
+    const wk_kernels *k = &e->k[e->n_level - 1];
+    for (int asked = 0; asked < WK_SGEMM_ENGINE_COUNT; asked++) {
+        wk_sgemm *g = NULL;
+        double rate[3] = {0};
+        wk_sgemm_engine chosen[3] = {WK_SGEMM_AUTO, WK_SGEMM_AUTO, WK_SGEMM_AUTO};
+        if (asked == WK_SGEMM_ONEDNN && !wk_sgemm_has_onednn()) continue;
+        assert_int_equal(wk_sgemm_new(&g, k, e->team[0], (wk_sgemm_engine)asked, NULL), WICK_OK);
+        assert_int_equal(wk_sgemm_probe(g, shapes, 3, rate, chosen, NULL), WICK_OK);
+        for (int i = 0; i < 3; i++) {
+            assert_true(rate[i] > 1e6 && isfinite(rate[i]));
+            assert_true(chosen[i] == WK_SGEMM_WICK || chosen[i] == WK_SGEMM_ONEDNN);
+            if (asked) assert_int_equal(chosen[i], asked);
+            operands o = {.seed = 9};
+            set_up(&o, shapes[i].op, (shape){shapes[i].m, shapes[i].n, shapes[i].k}, false, 0);
+            memcpy(o.c, o.before, o.n_c * sizeof(float));
+            wk_sgemm_run(g, &o.call);
+            if (chosen[i] == WK_SGEMM_WICK) assert_memory_equal(o.c, o.want, o.n_c * sizeof(float));
+            assert_true(distance(&o) < 1e-5);
+            tear_down(&o);
+        }
+        assert_true(wk_sgemm_flops(g) == 3 * 2.0 * 64 * 96 * 80); /* what was timed is not counted */
+        wk_sgemm_free(g);
+    }
+}
+
+static void no_memory(void **state) {
+    const engines *e = (const engines *)*state;
+    wk_sgemm *g = NULL;
+    wk_err err = {0};
+    wk_alloc_fail_at(1, true);
+    const int rc = wk_sgemm_new(&g, &e->k[0], e->team[0], WK_SGEMM_WICK, &err);
+    wk_alloc_fail_at(0, false);
+    assert_int_equal(rc, WICK_E_NOMEM);
+    assert_null(g);
+    wk_sgemm_free(NULL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(borders),      cmocka_unit_test(large),
+        cmocka_unit_test(stages),       cmocka_unit_test(counts_flops),
+        cmocka_unit_test(onednn_is_near), cmocka_unit_test(probe_chooses),
+        cmocka_unit_test(hot_path_allocates_nothing), cmocka_unit_test(no_memory),
+    };
+    return cmocka_run_group_tests(tests, open_all, close_all);
+}
