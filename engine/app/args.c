@@ -13,7 +13,8 @@
 
 enum {
     RUN = WK_CMD_RUN, CHAT = WK_CMD_CHAT, SHOW = WK_CMD_SHOW, TOK = WK_CMD_TOK, PLAN = WK_CMD_PLAN,
-    DOC = WK_CMD_DOC, BENCH = WK_CMD_BENCH
+    DOC = WK_CMD_DOC, BENCH = WK_CMD_BENCH, EVAL = WK_CMD_EVAL, WALL = WK_CMD_WALL,
+    TRAIN = WK_CMD_TRAIN, TUNE = WK_CMD_TUNE
 };
 
 #define FLAG "flag"
@@ -46,6 +47,10 @@ const wk_command wk_commands[WK_COMMAND_COUNT] = {
     {"tokenize", TOK, "text as token ids", "[MODEL] TEXT"},
     {"plan", PLAN, "will it fit, what it does", "MODEL [--steps]"},
     {"bench", BENCH, "how fast it is, of how much", "[MODEL]"},
+    {"eval", EVAL, "what a model knows", "MODEL --data FILE"},
+    {"train", TRAIN, "a model from text", "--preset P --data F"},
+    {"tune", TUNE, "an adapter for a model", "MODEL --data F"},
+    {"wall", WALL, "where this computer ends", "[MODEL]"},
     {"doctor", DOC, "what this machine gives", ""},
 };
 
@@ -98,6 +103,7 @@ const char *wk_args_nearest_option(const char *name, unsigned cmd) {
     int least = 4;
     for (int i = 0; i < WK_ARG_COUNT; i++) {
         const int d = distance(name, wk_arg_rows[i].name);
+        if (cmd == ~0U && !wk_row_is_setting(&wk_arg_rows[i])) continue; /* a key of the config file */
         if ((wk_arg_rows[i].cmds & cmd) && strlen(wk_arg_rows[i].name) > 1 && d < least) {
             least = d;
             best = wk_arg_rows[i].name;
@@ -194,6 +200,26 @@ wick_status wk_args_bias(const char *text, wick_token *token, float *value, wick
     return WICK_OK;
 }
 
+/* A last part behind a colon that is no number belongs to the name. */
+wick_status wk_args_lora(const char *text, size_t *n_path, float *scale, wick_error *err) {
+    const char *colon = strrchr(text, ':');
+    char *end = NULL;
+    *n_path = strlen(text);
+    *scale = 1.0f;
+    if (colon && colon[1]) {
+        const double x = strtod(colon + 1, &end);
+        if (!*end && !(x >= -1000 && x <= 1000))
+            return wk_fail(err, WICK_E_ARG, "--lora is %s, the scale must lie in -1000 .. 1000",
+                           wk_show(wk_cstr(text)).text);
+        if (!*end) {
+            *n_path = (size_t)(colon - text);
+            *scale = (float)x;
+        }
+    }
+    if (*n_path) return WICK_OK;
+    return wk_fail(err, WICK_E_ARG, "--lora wants FILE or FILE:SCALE, found \"%s\"", wk_show(wk_cstr(text)).text);
+}
+
 wick_status wk_args_put(wk_args *a, wk_arg_id id, const char *text, wk_from from, int line, wick_error *err) {
     const wk_arg_row *r = &wk_arg_rows[id];
     wk_value v = {.given = true, .from = from, .line = line, .s = text};
@@ -201,6 +227,7 @@ wick_status wk_args_put(wk_args *a, wk_arg_id id, const char *text, wk_from from
     if (wk_row_is(r, "flag")) WK_TRY(set_flag(&v, r, text, err));
     if (wk_row_is_choice(r)) WK_TRY(set_choice(&v, r, text, err));
     if (id == WK_ARG_BIAS) WK_TRY(wk_args_bias(text, &(wick_token){0}, &(float){0}, err));
+    if (id == WK_ARG_LORA) WK_TRY(wk_args_lora(text, &(size_t){0}, &(float){0}, err));
     if (a->v[id].from > from) return WICK_OK;
     if (wk_row_is(r, "list")) {
         const int64_t n = a->v[id].from == from && from != WK_FROM_CHAT ? a->v[id].i : 0;
@@ -334,6 +361,7 @@ wick_status wk_args_parse(wk_args *a, unsigned cmd, int argc, char **argv, wick_
 
 void wk_args_fini(wk_args *a) {
     wk_buf_fini(&a->config);
+    wk_buf_fini(&a->lora_text);
     for (int i = 0; i < WK_ARG_COUNT; i++) wk_buf_fini(&a->set[i]);
 }
 

@@ -9,7 +9,10 @@
 #include "engine/base/buf.h"
 #include "engine/wick.h"
 
-enum { WK_CMD_RUN = 1, WK_CMD_CHAT = 2, WK_CMD_SHOW = 4, WK_CMD_TOK = 8, WK_CMD_PLAN = 16, WK_CMD_DOC = 32, WK_CMD_BENCH = 64 };
+enum {
+    WK_CMD_RUN = 1, WK_CMD_CHAT = 2, WK_CMD_SHOW = 4, WK_CMD_TOK = 8, WK_CMD_PLAN = 16, WK_CMD_DOC = 32, WK_CMD_BENCH = 64,
+    WK_CMD_EVAL = 128, WK_CMD_WALL = 256, WK_CMD_TRAIN = 512, WK_CMD_TUNE = 1024
+};
 
 typedef enum wk_arg_id {
 #define WK_ARG(id, long_name, short_name, type, min, max, dflt, argument, cmds, group, level, help) WK_ARG_##id,
@@ -18,7 +21,7 @@ typedef enum wk_arg_id {
     WK_ARG_COUNT
 } wk_arg_id;
 
-enum { WK_ARG_LISTS = 3, WK_ARG_LIST_MAX = 64, WK_ARG_POSITIONAL_MAX = 8 };
+enum { WK_ARG_LISTS = 6, WK_ARG_LIST_MAX = 64, WK_ARG_POSITIONAL_MAX = 8, WK_ARG_LORA_MAX = 8 };
 
 /* Where a value comes from; the higher one wins. */
 typedef enum wk_from { WK_FROM_DEFAULT, WK_FROM_CONFIG, WK_FROM_ENV, WK_FROM_FLAG, WK_FROM_CHAT } wk_from;
@@ -38,7 +41,11 @@ typedef struct wk_args {
     const char *list[WK_ARG_LISTS][WK_ARG_LIST_MAX];
     const char *positional[WK_ARG_POSITIONAL_MAX];
     size_t n_positional;
+    const char *lora[WK_ARG_LORA_MAX]; /* paths of --lora, in lora_text, and their scales; set by wk_args_model */
+    float lora_scale[WK_ARG_LORA_MAX];
+    wk_buf lora_text;
     char model_path[4096];  /* resolved by wk_args_model */
+    bool falls_back;        /* the default model is missing: the built-in one stands in */
     char config_path[4096]; /* "" when there is none */
     wk_buf config;          /* its text, cut into strings */
     wk_buf set[WK_ARG_COUNT]; /* texts of wk_args_set */
@@ -56,6 +63,8 @@ bool wk_args_wants_json(int argc, char **argv);
 const char *const *wk_args_list(const wk_args *a, wk_arg_id id, size_t *n);
 /* "ID=X" of --logit-bias. WICK_E_ARG. */
 wick_status wk_args_bias(const char *text, wick_token *token, float *value, wick_error *err);
+/* "FILE" or "FILE:SCALE" of --lora: the bytes of FILE and the scale (1). WICK_E_ARG. */
+wick_status wk_args_lora(const char *text, size_t *n_path, float *scale, wick_error *err);
 /* The command of a name (0: none), its name, and the nearest name for a wrong one. */
 unsigned wk_args_command(const char *name);
 const char *wk_args_command_name(unsigned cmd);
@@ -73,11 +82,15 @@ void wk_args_list_answer(const wk_args *a, wk_buf *b);
 /* The names that /set takes: i from 0; NULL behind the last. */
 const char *wk_args_answer_name(size_t i);
 
-/* -m, else the first positional argument if it names a model (it is then taken away), else the default model.
- * WICK_E_IO with the command that installs the default when it is missing. */
+/* The built-in model, which "tiny" names. */
+#define WK_TINY_MODEL "wick:tiny"
+/* -m, else the first positional argument if it names a model (it is then taken away), else the default model; run
+ * takes the built-in one where that is not installed. */
 wick_status wk_args_model(wk_args *a, wick_error *err);
-/* The file of one name. */
+/* The file of one name. WICK_E_IO: there is none. */
 wick_status wk_args_model_path(char *out, size_t cap, const char *name, wick_error *err);
+/* "90s", "10m", "2h" as seconds; name: of the option, for the sentence. */
+wick_status wk_args_time(double *out, const char *name, const char *text, wick_error *err);
 bool wk_args_color(const wk_args *a, int fd);
 
 static inline bool wk_flag(const wk_args *a, wk_arg_id id) { return a->v[id].i != 0; }

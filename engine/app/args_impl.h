@@ -24,7 +24,7 @@ typedef struct wk_command {
     unsigned cmd;
     const char *what, *usage;
 } wk_command;
-enum { WK_COMMAND_COUNT = 7 };
+enum { WK_COMMAND_COUNT = 11 };
 extern const wk_command wk_commands[WK_COMMAND_COUNT];
 
 static inline bool wk_row_is(const wk_arg_row *r, const char *type) {
@@ -35,9 +35,10 @@ static inline bool wk_row_is_choice(const wk_arg_row *r) {
     return !wk_row_is(r, "flag") && !wk_row_is(r, "int") && !wk_row_is(r, "num") && !wk_row_is(r, "str") &&
            !wk_row_is(r, "list");
 }
-/* May stand in the environment and in the config file. */
+/* May stand in the environment and in the config file. A training run is described by its command line alone, so that it
+ * can be repeated from it. */
 static inline bool wk_row_is_setting(const wk_arg_row *r) {
-    return r->level != 'T' && strcmp(r->group, "help") != 0;
+    return r->level != 'T' && strcmp(r->group, "help") != 0 && strcmp(r->group, "training") != 0;
 }
 
 /* Checks a text and stores it unless a higher source has spoken. */

@@ -1,6 +1,7 @@
 /* args_source.c: settings from the environment and from the config file, and the file that a model's name means. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -69,7 +70,7 @@ static wick_status read_line(wk_args *a, char *line, int number, wick_error *err
     key = trimmed(key);
     char *value = unquoted(trimmed(eq + 1));
     int id = wk_args_find(key, strlen(key), a->cmd);
-    if (id < 0) id = wk_args_find(key, strlen(key), ~0U);
+    if (id < 0 || !wk_row_is_setting(&wk_arg_rows[id])) id = wk_args_find(key, strlen(key), ~0U);
     if (id < 0 || !wk_row_is_setting(&wk_arg_rows[id])) {
         const char *near = wk_args_nearest_option(key, ~0U);
         return wk_fail(err, WICK_E_ARG, "unknown key \"%s\"%s%s%s", wk_show(wk_cstr(key)).text,
@@ -135,7 +136,7 @@ static bool local_model(char *out, size_t cap, const char *name) {
 
 static bool names_model(const char *s) {
     char path[4096];
-    if (is_gguf(s) || strcmp(s, "default") == 0) return true;
+    if (is_gguf(s) || strcmp(s, "default") == 0 || strcmp(s, "tiny") == 0) return true;
     return is_file(s) || (local_model(path, sizeof(path), s) && is_file(path));
 }
 
@@ -151,6 +152,10 @@ wick_status wk_args_model_path(char *out, size_t cap, const char *name, wick_err
         return WICK_OK;
     }
     if (local_model(out, cap, name) && is_file(out)) return WICK_OK;
+    if (strcmp(name, "tiny") == 0) {
+        (void)snprintf(out, cap, "%s", WK_TINY_MODEL);
+        return WICK_OK;
+    }
     if (strcmp(name, "default") == 0)
         return wk_fail(err, WICK_E_IO,
                        "the default model is not installed; ./start fetches it, or name a file with -m FILE.gguf");
@@ -159,7 +164,26 @@ wick_status wk_args_model_path(char *out, size_t cap, const char *name, wick_err
                    wk_show(wk_cstr(name)).text);
 }
 
+/* Paths and scales apart; the pointers are set when the buffer grows no more. */
+static wick_status take_lora(wk_args *a, wick_error *err) {
+    size_t n, n_path, at = 0;
+    const char *const *list = wk_args_list(a, WK_ARG_LORA, &n);
+    wk_buf_reset(&a->lora_text);
+    for (size_t i = 0; i < n; i++) {
+        WK_TRY(wk_args_lora(list[i], &n_path, &a->lora_scale[i], err));
+        (void)wk_buf_add(&a->lora_text, list[i], n_path); /* a failure shows below */
+        (void)wk_buf_addc(&a->lora_text, 0);
+    }
+    if (a->lora_text.failed) return wk_fail(err, WICK_E_NOMEM, "no memory for the names of the adapters");
+    for (size_t i = 0; i < n; i++) {
+        a->lora[i] = a->lora_text.p + at;
+        at += strlen(a->lora[i]) + 1;
+    }
+    return WICK_OK;
+}
+
 wick_status wk_args_model(wk_args *a, wick_error *err) {
+    WK_TRY(take_lora(a, err));
     const wk_value *v = &a->v[WK_ARG_MODEL];
     const char *name = v->from == WK_FROM_FLAG ? v->s : NULL;
     if (!name && a->n_positional && names_model(a->positional[0])) {
@@ -167,7 +191,25 @@ wick_status wk_args_model(wk_args *a, wick_error *err) {
         take_first(a);
     }
     if (!name) name = v->s ? v->s : "default";
-    return wk_args_model_path(a->model_path, sizeof(a->model_path), name, err);
+    const wick_status rc = wk_args_model_path(a->model_path, sizeof(a->model_path), name, err);
+    a->falls_back = rc && a->cmd == WK_CMD_RUN && strcmp(name, "default") == 0;
+    return a->falls_back ? wk_args_model_path(a->model_path, sizeof(a->model_path), "tiny", err) : rc;
+}
+
+wick_status wk_args_time(double *out, const char *name, const char *text, wick_error *err) {
+    static const struct {
+        const char *word;
+        double seconds;
+    } units[] = {{"ms", 1e-3}, {"s", 1}, {"m", 60}, {"h", 3600}};
+    char *end;
+    const double v = strtod(text, &end);
+    for (size_t i = 0; end != text && i < WK_COUNT(units); i++)
+        if (strcmp(end, units[i].word) == 0 && v * units[i].seconds >= 1 && v * units[i].seconds <= 604800) {
+            *out = v * units[i].seconds;
+            return WICK_OK;
+        }
+    return wk_fail(err, WICK_E_ARG, "--%s wants a time such as 90s, 10m or 2h, from 1 s to 168 h, found \"%s\"", name,
+                   wk_show(wk_cstr(text)).text);
 }
 
 bool wk_args_color(const wk_args *a, int fd) {

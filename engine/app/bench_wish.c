@@ -56,25 +56,6 @@ static wick_status read_only(unsigned *out, const char *text, wick_error *err) {
     return WICK_OK;
 }
 
-/* 250ms, 90s, 10m, 2h */
-static wick_status read_time(double *out, const char *text, wick_error *err) {
-    static const struct {
-        const char *word;
-        double seconds;
-    } units[] = {{"ms", 1e-3}, {"s", 1}, {"m", 60}, {"h", 3600}};
-    char *end;
-    const double v = strtod(text, &end);
-    for (size_t i = 0; end != text && i < WK_COUNT(units); i++)
-        if (strcmp(end, units[i].word) == 0 && v * units[i].seconds >= 1 &&
-            v * units[i].seconds <= 604800) {
-            *out = v * units[i].seconds;
-            return WICK_OK;
-        }
-    return wk_fail(err, WICK_E_ARG,
-                   "--soak wants a time such as 90s, 10m or 2h, from 1 s to 168 h, found \"%s\"",
-                   wk_show(wk_cstr(text)).text);
-}
-
 static const char *text_of(const wk_args *a, wk_arg_id id, const char *otherwise) {
     return a->v[id].given ? a->v[id].s : otherwise;
 }
@@ -104,7 +85,7 @@ wick_status wk_wish_read(wk_bench_wish *w, const wk_args *a, wick_error *err) {
     if (a->v[WK_ARG_ONLY].given) WK_TRY(read_only(&w->only, a->v[WK_ARG_ONLY].s, err));
     if (!w->only)
         w->only = WK_ONLY_PREFILL | WK_ONLY_DECODE | WK_ONLY_BATCH | WK_ONLY_ANSWER | WK_ONLY_LOAD;
-    if (a->v[WK_ARG_SOAK].given) WK_TRY(read_time(&w->soak, a->v[WK_ARG_SOAK].s, err));
+    if (a->v[WK_ARG_SOAK].given) WK_TRY(wk_args_time(&w->soak, "soak", a->v[WK_ARG_SOAK].s, err));
     w->format = format_of(a);
     return WICK_OK;
 }

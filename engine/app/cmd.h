@@ -9,7 +9,11 @@ int wk_cmd_chat(wk_args *a);
 int wk_cmd_show(wk_args *a);
 int wk_cmd_tokenize(wk_args *a);
 int wk_cmd_plan(wk_args *a);
+int wk_cmd_train(wk_args *a);
+int wk_cmd_tune(wk_args *a);
 int wk_cmd_doctor(wk_args *a);
 int wk_cmd_bench(wk_args *a);
+int wk_cmd_eval(wk_args *a);
+int wk_cmd_wall(wk_args *a);
 
 #endif

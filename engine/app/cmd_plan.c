@@ -7,11 +7,12 @@
 
 static wick_status steps(const wk_args *a, wk_emit *e, wick_error *err) {
     size_t len = 0;
-    WK_TRY(wick_x_steps(a->model_path, NULL, 0, &len, err));
+    const wick_engine_options o = wk_session_engine(a);
+    WK_TRY(wick_x_steps(a->model_path, &o, NULL, 0, &len, err));
     wk_buf b;
     wk_buf_init(&b, 0);
     char *text = wk_buf_room(&b, len + 1);
-    const wick_status rc = text ? wick_x_steps(a->model_path, text, len + 1, &len, err)
+    const wick_status rc = text ? wick_x_steps(a->model_path, &o, text, len + 1, &len, err)
                                 : wk_fail(err, WICK_E_NOMEM, "no memory for the step list");
     if (!rc && e->mode == WK_EMIT_TEXT) {
         (void)wk_out_write(&e->out, text, len); /* kept in out.error */

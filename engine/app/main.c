@@ -20,7 +20,14 @@ static const struct {
              {WK_CMD_TOK, wk_cmd_tokenize},
              {WK_CMD_PLAN, wk_cmd_plan},
              {WK_CMD_DOC, wk_cmd_doctor},
-             {WK_CMD_BENCH, wk_cmd_bench}};
+             {WK_CMD_BENCH, wk_cmd_bench},
+             {WK_CMD_EVAL, wk_cmd_eval},
+#ifdef WICK_WITH_TRAIN
+             {WK_CMD_WALL, wk_cmd_wall},
+             {WK_CMD_TRAIN, wk_cmd_train},
+             {WK_CMD_TUNE, wk_cmd_tune},
+#endif
+};
 
 static int flush_help(void) {
     wick_error err = {0};
@@ -94,8 +101,11 @@ static int command(unsigned cmd, int argc, char **argv) {
     } else if (wk_flag(&a, WK_ARG_EXPLAIN)) {
         code = explain(&a);
     } else {
+        int (*run)(wk_args *) = NULL;
         for (size_t i = 0; i < WK_COUNT(table); i++)
-            if (table[i].cmd == cmd) code = table[i].run(&a);
+            if (table[i].cmd == cmd) run = table[i].run;
+        (void)wk_fail(&err, WICK_E_UNSUPPORTED, "this build leaves training out (WICK_TRAIN=OFF)");
+        code = run ? run(&a) : wk_report(&err);
     }
     wk_args_fini(&a);
     return code;

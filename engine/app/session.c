@@ -83,6 +83,9 @@ wick_engine_options wk_session_engine(const wk_args *a) {
     o.max_seqs = 1;
     o.no_prefix_cache = wk_flag(a, WK_ARG_NO_CACHE);
     o.no_fit_check = wk_flag(a, WK_ARG_NO_FIT);
+    o.adapters = a->lora;
+    o.adapter_scale = a->lora_scale;
+    o.n_adapters = (size_t)a->v[WK_ARG_LORA].i;
     return o;
 }
 
@@ -100,6 +103,8 @@ static wick_status open_engine(wk_session *s, const char *path, wick_error *err)
     return WICK_OK;
 }
 
+static const char fallback[] = "the default model is not installed (./start fetches it): the built-in story teller answers";
+
 wick_status wk_session_open(wk_session *s, const wk_args *a, wk_emit *emit, wick_error *err) {
     *s = (wk_session){.args = a, .emit = emit, .quiet = emit->quiet, .color = wk_args_color(a, 2)};
     pthread_mutex_init(&s->lock, NULL);
@@ -108,6 +113,7 @@ wick_status wk_session_open(wk_session *s, const wk_args *a, wk_emit *emit, wick
     WK_TRY(setup(s, err));
     WK_TRY(open_engine(s, a->model_path, err));
     first_line(s);
+    if (a->falls_back) wk_emit_warning(emit, fallback, sizeof(fallback) - 1);
     return WICK_OK;
 }
 

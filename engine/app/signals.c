@@ -13,7 +13,7 @@
 
 static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGQUIT};
 static const int taken[] = {SIGINT, SIGTERM, SIGHUP};
-enum { N_FATAL = WK_COUNT(fatal), N_TAKEN = WK_COUNT(taken), STACK_BYTES = 16384 };
+enum { N_FATAL = WK_COUNT(fatal), N_TAKEN = WK_COUNT(taken), STACK_BYTES = 65536 };
 
 static struct {
     wick_request *_Atomic watched;
@@ -22,7 +22,10 @@ static struct {
     bool open, has_tty;
     struct termios tty;    /* of fd 0 when the program began */
     struct sigaction old_fatal[N_FATAL], old_taken[N_TAKEN], old_winch, old_stop;
-    char stack[STACK_BYTES]; /* handlers of fatal signals: the stack itself may be what broke */
+    /* Handlers run here: of fatal signals because the stack itself may be what broke; of the others because oneDNN's sgemm
+     * points the stack register into the heap while it computes, and a frame put there wrote over its neighbours (1 of 5
+     * interrupted trainings). AVX-512 and AMX state take 11 KB of a frame. */
+    char stack[STACK_BYTES];
 } st = {.event = -1};
 
 static void restore_terminal(void) {
@@ -81,7 +84,7 @@ void wk_signals_open(void) {
     const stack_t ss = {.ss_sp = st.stack, .ss_size = sizeof(st.stack)};
     (void)sigaltstack(&ss, NULL); /* without it the handlers run on the ordinary stack */
     for (size_t i = 0; i < N_FATAL; i++) take_fatal(i);
-    for (size_t i = 0; i < N_TAKEN; i++) take(taken[i], on_signal, 0, &st.old_taken[i]);
+    for (size_t i = 0; i < N_TAKEN; i++) take(taken[i], on_signal, SA_ONSTACK, &st.old_taken[i]);
 }
 
 void wk_signals_close(void) {
@@ -110,8 +113,8 @@ bool wk_signals_suspended(void) { return atomic_exchange(&st.suspended, 0) != 0;
 void wk_signals_edit(bool on) {
     if (on == (atomic_load(&st.editing) != 0)) return;
     if (on) {
-        take(SIGWINCH, on_signal, 0, &st.old_winch);
-        take(SIGTSTP, on_signal, 0, &st.old_stop);
+        take(SIGWINCH, on_signal, SA_ONSTACK, &st.old_winch);
+        take(SIGTSTP, on_signal, SA_ONSTACK, &st.old_stop);
     } else {
         sigaction(SIGWINCH, &st.old_winch, NULL);
         sigaction(SIGTSTP, &st.old_stop, NULL);

@@ -23,16 +23,10 @@ enum {
     RIGHT = 24,
     TOP = 58,
     BOTTOM = 48,
-    TICKS = 12
+    TICKS = WK_SVG_TICKS
 };
 
-typedef struct axis {
-    double low, high; /* of values; of their log2 if log */
-    bool log;
-    double from, to; /* pixels */
-    int n;           /* ticks */
-    double tick[TICKS];
-} axis;
+typedef wk_svg_axis axis;
 
 static const char style[] = "<style>svg{color:#1b1f24;background:#fff;font:13px "
                             "system-ui,sans-serif}text{fill:currentColor}"
@@ -51,7 +45,7 @@ static const char style[] = "<style>svg{color:#1b1f24;background:#fff;font:13px 
 /* ---- text ---------------------------------------------------------------------------------------- */
 
 /* Escaped; what XML cannot hold (control bytes, invalid UTF-8) becomes a question mark. */
-static void put_text(wk_buf *b, wk_str s) {
+void wk_svg_escape(wk_buf *b, wk_str s) {
     for (size_t i = 0; i < s.n;) {
         uint32_t cp = 0;
         const int n = wk_utf8_decode(s.p + i, s.n - i, &cp);
@@ -72,9 +66,9 @@ static void put_text(wk_buf *b, wk_str s) {
     }
 }
 
-static void put_label(wk_buf *b, double x, double y, const char *attributes, wk_str text) {
+void wk_svg_label(wk_buf *b, double x, double y, const char *attributes, wk_str text) {
     (void)wk_buf_addf(b, "<text x=\"%.1f\" y=\"%.1f\"%s>", x, y, attributes);
-    put_text(b, text);
+    wk_svg_escape(b, text);
     (void)wk_buf_adds(b, "</text>\n");
 }
 
@@ -102,7 +96,7 @@ static double log_2(double x) {
 
 static bool shown(const axis *a, double v) { return isfinite(v) && (!a->log || v > 0); }
 
-static double place(const axis *a, double v) {
+double wk_svg_place(const axis *a, double v) {
     const double at = a->log ? log_2(v) : v, span = a->high - a->low;
     return a->from + (span > 0 ? (at - a->low) / span : 0.5) * (a->to - a->from);
 }
@@ -117,7 +111,7 @@ static double nice_step(double span) {
             if (of_ten[i] * ten * 6 >= span) return of_ten[i] * ten;
 }
 
-static void linear_ticks(axis *a, bool from_zero) {
+void wk_svg_axis_linear(wk_svg_axis *a, bool from_zero) {
     if (from_zero && a->low > 0) a->low = 0;
     if (a->high <= a->low) a->high = a->low + 1;
     const double step = nice_step(a->high - a->low);
@@ -139,7 +133,7 @@ static double two_to(int n) {
     return v;
 }
 
-static void log_ticks(axis *a) {
+void wk_svg_axis_log(wk_svg_axis *a) {
     int low = (int)a->low, high = (int)a->high, step = 1;
     if (low > a->low) low--;
     if (high < a->high) high++;
@@ -170,13 +164,13 @@ static void set_axes(const wk_svg_plot *p, axis *x, axis *y) {
         }
     if (p->mark > 0) stretch(y, p->mark, &any_y);
     if (x->log)
-        log_ticks(x);
+        wk_svg_axis_log(x);
     else
-        linear_ticks(x, false);
+        wk_svg_axis_linear(x, false);
     if (y->log)
-        log_ticks(y);
+        wk_svg_axis_log(y);
     else
-        linear_ticks(y, true);
+        wk_svg_axis_linear(y, !p->free_y);
 }
 
 /* 0.25, 1500, 20k, 3M */
@@ -187,7 +181,7 @@ static wk_str tick_text(char out[24], double v) {
     return (wk_str){out, n > 0 ? (size_t)n : 0};
 }
 
-static void put_line(wk_buf *b, const char *class, double x0, double y0, double x1, double y1) {
+void wk_svg_line(wk_buf *b, const char *class, double x0, double y0, double x1, double y1) {
     (void)wk_buf_addf(b, "<path class=\"%s\" d=\"M%.1f %.1fL%.1f %.1f\"/>\n", class, x0, y0, x1,
                       y1);
 }
@@ -195,30 +189,30 @@ static void put_line(wk_buf *b, const char *class, double x0, double y0, double 
 static void put_axes(wk_buf *b, const wk_svg_plot *p, const axis *x, const axis *y) {
     char text[24];
     for (int i = 0; i < y->n; i++) {
-        const double at = place(y, y->tick[i]);
-        put_line(b, "g", x->from, at, x->to, at);
-        put_label(b, x->from - 8, at + 4, " text-anchor=\"end\"", tick_text(text, y->tick[i]));
+        const double at = wk_svg_place(y, y->tick[i]);
+        wk_svg_line(b, "g", x->from, at, x->to, at);
+        wk_svg_label(b, x->from - 8, at + 4, " text-anchor=\"end\"", tick_text(text, y->tick[i]));
     }
     for (int i = 0; i < x->n; i++) {
-        const double at = place(x, x->tick[i]);
-        put_line(b, "a", at, y->from, at, y->from + 4);
-        put_label(b, at, y->from + 19, " text-anchor=\"middle\"", tick_text(text, x->tick[i]));
+        const double at = wk_svg_place(x, x->tick[i]);
+        wk_svg_line(b, "a", at, y->from, at, y->from + 4);
+        wk_svg_label(b, at, y->from + 19, " text-anchor=\"middle\"", tick_text(text, x->tick[i]));
     }
-    put_line(b, "a", x->from, y->from, x->to, y->from);
-    put_label(b, (x->from + x->to) / 2, y->from + 38, " text-anchor=\"middle\"",
+    wk_svg_line(b, "a", x->from, y->from, x->to, y->from);
+    wk_svg_label(b, (x->from + x->to) / 2, y->from + 38, " text-anchor=\"middle\"",
               wk_cstr(p->x_label));
-    put_label(b, LEFT - 60, y->to - 10, " class=\"n\"", wk_cstr(p->y_label));
-    put_label(b, LEFT, y->to - 34, " class=\"t\"", wk_cstr(p->title));
+    wk_svg_label(b, LEFT - 60, y->to - 10, " class=\"n\"", wk_cstr(p->y_label));
+    wk_svg_label(b, LEFT, y->to - 34, " class=\"t\"", wk_cstr(p->title));
     if (p->mark > 0) {
-        put_line(b, "m", x->from, place(y, p->mark), x->to, place(y, p->mark));
-        put_label(b, x->to - 4, place(y, p->mark) - 5, " class=\"n\" text-anchor=\"end\"",
+        wk_svg_line(b, "m", x->from, wk_svg_place(y, p->mark), x->to, wk_svg_place(y, p->mark));
+        wk_svg_label(b, x->to - 4, wk_svg_place(y, p->mark) - 5, " class=\"n\" text-anchor=\"end\"",
                   wk_cstr(p->mark_text));
     }
 }
 
 /* ---- series -------------------------------------------------------------------------------------- */
 
-static void put_marker(wk_buf *b, int shape, double x, double y) {
+void wk_svg_marker(wk_buf *b, int shape, double x, double y) {
     static const struct {
         const char *class, *path;
     } shapes[WK_SVG_SERIES] = {{"k", "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z"},
@@ -239,16 +233,16 @@ static void put_series(wk_buf *b, const wk_svg_series *s, int index, const axis 
                       y->from);
     for (int i = 0; i < s->n && i < WK_SVG_POINTS; i++) {
         if (!shown(x, s->x[i]) || !shown(y, s->y[i])) continue;
-        (void)wk_buf_addf(b, "%c%.1f %.1f", pen ? 'L' : 'M', place(x, s->x[i]), place(y, s->y[i]));
+        (void)wk_buf_addf(b, "%c%.1f %.1f", pen ? 'L' : 'M', wk_svg_place(x, s->x[i]), wk_svg_place(y, s->y[i]));
         pen = true;
     }
     (void)wk_buf_adds(b, "\"/>\n");
     for (int i = 0; i < s->n && i < WK_SVG_POINTS; i++) {
         if (!shown(x, s->x[i]) || !shown(y, s->y[i])) continue;
         if (s->high[i] > s->low[i] && shown(y, s->low[i]))
-            put_line(b, "e", place(x, s->x[i]), place(y, s->low[i]), place(x, s->x[i]),
-                     place(y, s->high[i]));
-        put_marker(b, index, place(x, s->x[i]), place(y, s->y[i]));
+            wk_svg_line(b, "e", wk_svg_place(x, s->x[i]), wk_svg_place(y, s->low[i]), wk_svg_place(x, s->x[i]),
+                     wk_svg_place(y, s->high[i]));
+        wk_svg_marker(b, index, wk_svg_place(x, s->x[i]), wk_svg_place(y, s->y[i]));
     }
     (void)wk_buf_adds(b, "</g>\n");
 }
@@ -258,9 +252,9 @@ static void put_legend(wk_buf *b, const wk_svg_plot *p, double y) {
     for (int s = 0; s < p->n_series && p->n_series > 1; s++) {
         const wk_str name = p->series[s].name;
         (void)wk_buf_addf(b, "<g class=\"s%d\">\n", s);
-        put_marker(b, s, x + 5, y - 4);
+        wk_svg_marker(b, s, x + 5, y - 4);
         (void)wk_buf_adds(b, "</g>\n");
-        put_label(b, x + 15, y, "", name);
+        wk_svg_label(b, x + 15, y, "", name);
         x += 34 + 7.5 * (double)(wk_utf8_valid(name) ? wk_utf8_count(name) : name.n);
     }
 }
@@ -272,12 +266,12 @@ void wk_svg_begin(wk_buf *b, int n_plot, wk_str title, wk_str description) {
                       "viewBox=\"0 0 %d %d\" "
                       "role=\"img\">\n<title>",
                       WIDTH, height, WIDTH, height);
-    put_text(b, title);
+    wk_svg_escape(b, title);
     (void)wk_buf_adds(b, "</title>\n<desc>");
-    put_text(b, description);
+    wk_svg_escape(b, description);
     (void)wk_buf_adds(b, "</desc>\n");
     (void)wk_buf_adds(b, style);
-    put_label(b, LEFT, 28, " class=\"t\" font-size=\"16\"", title);
+    wk_svg_label(b, LEFT, 28, " class=\"t\" font-size=\"16\"", title);
 }
 
 void wk_svg_plot_put(wk_buf *b, int index, const wk_svg_plot *p) {
@@ -292,6 +286,6 @@ void wk_svg_plot_put(wk_buf *b, int index, const wk_svg_plot *p) {
 }
 
 void wk_svg_end(wk_buf *b, int n_plot, wk_str caption) {
-    put_label(b, LEFT, HEAD + n_plot * PLOT + 18, " class=\"n\"", caption);
+    wk_svg_label(b, LEFT, HEAD + n_plot * PLOT + 18, " class=\"n\"", caption);
     (void)wk_buf_adds(b, "</svg>\n");
 }

@@ -264,7 +264,8 @@ def world(tmp, bpe):
     must("HOME empty", run(base, env={"HOME": ""}), 0, out=same)
     must("HOME a file", run(base, env={"HOME": bpe}), 0, out=same)
     must("chat with HOME deleted", run(["chat", "-m", bpe, "-n", "2"], b"hi\n", env={"HOME": gone}), 0)
-    must("no default model, no HOME", run(["run", "hi"], env={"HOME": gone}), 1, ["start"])
+    must("no default model, no HOME", run(["run", "hi", "-n", "2"], env={"HOME": gone}), 0)
+    must("no default model to show, no HOME", run(["show"], env={"HOME": gone}), 1, ["start"])
     for name in ("de_DE.UTF-8", "tr_TR.UTF-8", "C", "POSIX", "xx_XX.nonsense", "fr_FR.ISO-8859-1"):
         must(f"locale {name}", run(base, env={"LC_ALL": name, "LANG": name}), 0, out=same)
     must("TERM nonsense", run(base, env={"TERM": "\x1b[31m", "COLUMNS": "-5", "LINES": "1e9"}), 0, out=same)
