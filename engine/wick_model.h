@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "engine/file/store.h"
+#include "engine/graph/plan.h"
 #include "engine/run/engine.h"
 #include "engine/text/chat.h"
 #include "engine/text/tok.h"
@@ -19,9 +20,20 @@ struct wick_model {
     wk_chat *chat;
 };
 
+/* The adapters that an engine's options name. */
+typedef struct wk_adapters {
+    wk_store *store[WK_ADAPTERS_MAX];
+    wk_adapter adapter[WK_ADAPTERS_MAX];
+    int32_t n;
+} wk_adapters;
+/* Also enters them into the configuration, which then borrows from a. */
+wick_status wk_adapters_open(wk_adapters *a, const wick_engine_options *o, wk_engine_config *c, wick_error *err);
+void wk_adapters_close(wk_adapters *a); /* zeroed record is fine */
+
 struct wick_engine {
     wk_engine *e;
     wick_model *model;
+    wk_adapters lora;
 };
 
 /* Copies a caller's options over the defaults: fields beyond the caller's size keep their default. false: the size is

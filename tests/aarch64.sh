@@ -75,11 +75,11 @@ build_all() {
 # Tests that start the program by themselves are for the machine's own build.
 run_tests() {
     local leave_out='^$'
-    [ -z "$quick" ] || leave_out='^(check_selftest|test_arith)$'
+    [ -z "$quick" ] || leave_out='^(check_selftest|test_arith|test_steps)$'
     export WK_CHECK_SHRINK=${WK_CHECK_SHRINK:-$([ -n "$quick" ] && echo 12 || echo 4)}
     unset WICK_SMOLLM2 WICK_GEMMA3 WICK_STORY WICK_VOCABS
     rm -f "$build/junit.xml"
-    (cd "$build" && ctest -j"$jobs" --output-on-failure --timeout 600 -L '^(unit|check|golden)$' -LE 'long|lint' \
+    (cd "$build" && ctest -j"$jobs" --output-on-failure --timeout 600 -L '^(unit|check|golden|train)$' -LE 'long|lint' \
         -E "$leave_out" --output-junit "$build/junit.xml") >"$build/test.log" 2>&1
     local rc=$?
     grep -E '\*\*\*|tests passed' "$build/test.log"
