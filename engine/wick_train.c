@@ -95,7 +95,8 @@ static wick_status read_options(wk_train_config *c, const wick_x_train_options *
                            .keep = a.keep,
                            .fit_check = !a.no_fit_check,
                            .ranks = a.ranks != 0,
-                           .cpu_mask = wk_setup_cpu_mask()};
+                           .cpu_mask = wk_setup_cpu_mask(),
+                           .arith = WICK_ARITH};
     return WICK_OK;
 }
 

@@ -174,14 +174,17 @@ static int take_own_file(wk_trainer *t, const char *folder, wk_err *err) {
     return WICK_OK;
 }
 
-static int compare_engine(const wk_trainer *t, const wk_json *root) {
+static void compare_engine(const wk_trainer *t, const wk_json *root) {
+    const int64_t arith = wk_json_int(wk_json_get(root, "arith"));
+    if (arith != t->c.arith)
+        wk_log(WK_LOG_WARN, "the run was begun with arithmetic %lld, this library has %d: its numbers will differ",
+               (long long)arith, (int)t->c.arith);
     const int64_t gemm = wk_json_int(wk_json_get(root, "gemm")),
                   threads = wk_json_int(wk_json_get(root, "threads"));
     if (gemm != t->c.gemm ||
         (t->c.gemm != WK_SGEMM_WICK && t->c.threads > 0 && threads != t->c.threads))
         wk_log(WK_LOG_WARN, "the run goes on with other products or threads: its numbers will "
                             "differ in the last digits from an uninterrupted one");
-    return WICK_OK;
 }
 
 int wk_ckpt_read(wk_trainer *t, const char *folder, wk_err *err) {
@@ -195,7 +198,7 @@ int wk_ckpt_read(wk_trainer *t, const char *folder, wk_err *err) {
     if (rc) (void)wk_fail_at(err, "%s", wk_show(wk_cstr(p.p)).text);
     if (!rc) rc = take_all(t, wk_json_root(d), folder, err);
     if (!rc) rc = take_own_file(t, folder, err);
-    if (!rc) rc = compare_engine(t, wk_json_root(d));
+    if (!rc) compare_engine(t, wk_json_root(d));
     wk_json_free(d);
     wk_os_unmap(&m);
     return rc;
@@ -275,8 +278,8 @@ static int write_json(wk_trainer *t, const char *file, wk_err *err) {
     t->data_hash = t->s.data ? wk_data_hash(t->s.data) : 0;
     t->base_bytes = t->s.adapter ? wk_store_file_bytes(t->s.store) : 0;
     (void)wk_buf_addf(
-        &b, "{\"schema\": \"wick.train/%d\",\n \"gemm\": %d,\n \"threads\": %d,\n \"ranks\": %d",
-        SCHEMA, (int)t->c.gemm, t->n_thread, wk_comm_size(t->comm));
+        &b, "{\"schema\": \"wick.train/%d\",\n \"gemm\": %d,\n \"threads\": %d,\n \"ranks\": %d,\n \"arith\": %d",
+        SCHEMA, (int)t->c.gemm, t->n_thread, wk_comm_size(t->comm), (int)t->c.arith);
     for (size_t i = 0; i < WK_COUNT(fields); i++) put_field(&b, t, &fields[i]);
     (void)wk_buf_adds(&b, "}\n");
     const int rc =

@@ -103,6 +103,8 @@ static int take_batch(wk_trainer *t, wk_err *err) {
 static int open_all(wk_trainer *t, wk_err *err) {
     WK_TRY(copy_strings(t, err));
     if (t->c.resume) WK_TRY(wk_ckpt_read(t, t->c.resume, err));
+    if (t->c.ranks && !wk_comm_built_in())
+        return wk_fail(err, WICK_E_UNSUPPORTED, "several ranks need a build with MPI, this one has none");
     if (t->c.ranks) WK_TRY(wk_comm_open(&t->comm, err));
     WK_TRY(take_team(t, err));
     WK_TRY(wk_setup_open(&t->s, &t->c, t->n_thread, err));

@@ -148,7 +148,13 @@ def resume(tmp):
     key = [(x["step"], x["loss"], x["val"], x["gnorm"]) for x in log(whole)]
     check("the log too", [(x["step"], x["loss"], x["val"], x["gnorm"]) for x in log(cut)] == key, "")
     shutil.rmtree(os.path.join(cut, "step-000040"))
+    state = os.path.join(cut, "step-000010", "run.json")
+    with open(state, encoding="utf-8") as f:
+        text = f.read()
+    with open(state, "w", encoding="utf-8") as f:
+        f.write(re.sub(r'"arith": \d+', '"arith": 99', text))
     rc, _, err = run(["train", "--resume", "cut/step-000010", "-t", "2"], tmp)
+    check("another arithmetic is said", "arithmetic 99" in err, err)
     check("from a named checkpoint, with two threads", rc == 0 and same(os.path.join(cut, "step-000040"), os.path.join(whole, "step-000040"), "model.gguf"), f"{rc} {err}")
     for name, extra, words in (("steps", ["--steps", "50"], ["--steps", "cannot change"]), ("lr", ["--lr", "1"], ["--lr"]), ("data", ["--data", "a.txt"], ["--data"])):
         refused(f"resume with --{name}", ["train", "--resume", "cut"] + extra, tmp, 2, words)

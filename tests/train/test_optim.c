@@ -127,9 +127,24 @@ static void test_normal(void **state) {
     assert_true(wk_normal(7, 4, 5) != wk_normal(7, 3, 5));
 }
 
+/* Ranks that know nothing of each other would write the same folder. */
+static void test_ranks_without_mpi(void **state) {
+    (void)state;
+    if (wk_comm_built_in()) {
+        print_message("skipped: this build has MPI\n");
+        skip();
+    }
+    wk_err err;
+    wk_trainer *t;
+    const wk_train_config c = {.model = "absent.gguf", .ranks = true, .steps = 1, .batch = 1};
+    assert_int_equal(wk_trainer_open(&t, &c, &err), WICK_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "MPI"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_schedule),
                                        cmocka_unit_test(test_update),
-                                       cmocka_unit_test(test_normal)};
+                                       cmocka_unit_test(test_normal),
+                                       cmocka_unit_test(test_ranks_without_mpi)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
