@@ -10,10 +10,10 @@
 enum {
     MOST_MICRO = 4096,        /* tokens of a micro-batch that is chosen here */
     HUGE_PAGE = 2 << 20,
-    ONEDNN_BYTES = 5 << 20,
+    ONEDNN_BYTES = 3 << 20,
     LOGIT_BYTES = 64 << 20,   /* most of a chunk: exec.c */
     WIDE_BYTES = 32 << 20,    /* it works in pieces */
-    PROGRAM_BYTES = 12 << 20, /* the program, its libraries, scratch of the products */
+    PROGRAM_BYTES = 5 << 20,  /* the program, its libraries, their heaps */
     MOST_CTX = 1 << 20
 };
 
@@ -62,12 +62,12 @@ static uint64_t whole(uint64_t bytes) {
     return (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
 }
 
-/* What oneDNN was measured to take for itself: its code, and copies of operands: logits, and two of the widest layer. */
+/* What oneDNN was measured to take for itself: its code, and copies of operands: logits, and three of the widest layer. */
 static uint64_t onednn_bytes(const wk_setup *s, const wk_train_config *c) {
     if (c->gemm == WK_SGEMM_WICK || !wk_sgemm_has_onednn()) return 0;
     const uint64_t row = (uint64_t)s->grad->max_tok * sizeof(float), logits = row * (uint64_t)s->plan->n_vocab,
                    wide = 2 * row * (uint64_t)s->plan->n_ff;
-    return ONEDNN_BYTES + (logits < LOGIT_BYTES ? logits : LOGIT_BYTES) + (wide < WIDE_BYTES ? wide : WIDE_BYTES);
+    return ONEDNN_BYTES + (logits < LOGIT_BYTES ? logits : LOGIT_BYTES) + (wide < WIDE_BYTES ? wide : WIDE_BYTES) * 3 / 2;
 }
 
 static int fill_cost(wk_setup *s, const wk_train_config *c, int n_thread, wk_err *err) {
@@ -90,7 +90,8 @@ static int fill_cost(wk_setup *s, const wk_train_config *c, int n_thread, wk_err
     z->moments = 2 * (uint64_t)s->grad->n_elem * sizeof(float);
     z->base = s->adapter ? wk_store_file_bytes(s->store) : 0;
     z->need = z->base + whole(z->weights) + whole(z->grads) + 2 * whole(z->moments / 2) + whole(z->activations) +
-              whole(z->scratch) + PROGRAM_BYTES + onednn_bytes(s, c);
+              whole(z->scratch) + wk_sgemm_bytes(s->plan->n_ff, s->grad->max_tok, n_thread) + PROGRAM_BYTES +
+              onednn_bytes(s, c);
     z->micro = s->grad->max_tok;
     z->recompute = s->grad->recompute;
     z->n_ctx = c->n_ctx;

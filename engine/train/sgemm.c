@@ -293,6 +293,12 @@ static bool take_memory(wk_sgemm *g, const wk_kernels *k, wk_team *team) {
     return true;
 }
 
+size_t wk_sgemm_bytes(int32_t n, int32_t k, int n_thread) {
+    const size_t huge = (size_t)2 << 20, groups = ((size_t)n + GROUP - 1) / GROUP, pieces = ((size_t)k + KC - 1) / KC,
+                 used = groups * GROUP * ROW_LD * pieces, part = used < SHARED ? used : SHARED;
+    return ((part * sizeof(float) + huge - 1) / huge * (size_t)(n_thread <= EACH ? n_thread : 1) + 1) * huge;
+}
+
 int wk_sgemm_new(wk_sgemm **out, const wk_kernels *k, wk_team *team, wk_sgemm_engine engine, wk_err *err) {
     const size_t n_thread = (size_t)wk_team_size(team);
     wk_sgemm *g = (wk_sgemm *)wk_alloc_aligned(sizeof(wk_sgemm)); /* the tickets want it */

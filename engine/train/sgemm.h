@@ -35,6 +35,8 @@ typedef struct wk_sgemm wk_sgemm;
 /* k and team are borrowed. Takes the scratch memory of all threads (a few MB). Errors: E_NOMEM; E_UNSUPPORTED:
  * onednn asked for in a build without it. AUTO: wick until wk_sgemm_probe has chosen. */
 int wk_sgemm_new(wk_sgemm **out, const wk_kernels *k, wk_team *team, wk_sgemm_engine engine, wk_err *err);
+/* What of that memory products will touch whose operands' longest sides are n (of a weight) and k (tokens). */
+size_t wk_sgemm_bytes(int32_t n, int32_t k, int n_thread);
 void wk_sgemm_free(wk_sgemm *g); /* NULL is fine */
 bool wk_sgemm_has_onednn(void);
 

@@ -2,7 +2,9 @@
 """test_rss.py WICK: memory that `wick run` takes, what `wick plan` said before, and the refusal of what does not fit.
 
     peak resident memory <= 1.15 x file + KV cache + 30 MB
-    |forecast of plan - peak| <= 5 %, or 1 MB for models so small that the C library decides
+    |forecast of plan - peak| <= 5 %, or 1 MB for models so small that the C library decides; the pages of the program's
+    own files, of which the kernel maps 3.9 to 5.4 MB from run to run and from compiler to compiler, are put at the forecast's
+    figure in this
     a file twice as large as the memory (as a cgroup limit, as MemAvailable): exit 4 within 100 ms, one sentence, both
     numbers; with twice the memory needed it runs
 
@@ -25,6 +27,7 @@ TINY = [f"tests/golden/tiny/{name}.gguf" for name in ("llama", "qwen3", "gemma3"
 REAL = [p for p in (os.environ.get("WICK_SMOLLM2"), os.environ.get("WICK_GEMMA3")) if p]
 ENV = {k: v for k, v in os.environ.items() if not k.startswith("WICK_")}
 F_SETPIPE_SZ = 1031
+PROGRAM_FILES = 4.6e6  # of PROGRAM in engine/run/fit.c
 passed = failed = 0
 
 
@@ -83,7 +86,7 @@ def compare(model, extra=()):
         return
     size, forecast = os.path.getsize(model), f["weights"] + f["kv"] + f["activations"]
     peak, limit = s["VmHWM"], 1.15 * size + f["kv"] + 30e6
-    off = abs(forecast - peak)
+    off = abs(forecast - PROGRAM_FILES - s["VmHWM"] + min(s["RssFile"], 6e6))
     name = f"{model} {' '.join(extra)}".strip()
     print(f"{name}: peak {peak / 1e6:.1f} MB (limit {limit / 1e6:.1f}: file {size / 1e6:.1f}, KV {f['kv'] / 1e6:.1f}), steady "
           f"{s['VmRSS'] / 1e6:.1f}, of it file pages {s['RssFile'] / 1e6:.1f}; plan said {forecast / 1e6:.1f} "
