@@ -130,14 +130,14 @@ static void cut_chains(wk_exec *x, const wk_stage *st, wk_cut *cut) {
 /* All stages, when the batch has another shape than the last one. */
 static void cut_stages(wk_exec *x) {
     if (x->b->n_tok == x->cut_tok && x->b->n_out == x->cut_out) return;
-    for (int32_t i = 0; i < x->plan->n_stage; i++)
+    for (int32_t i = x->span.stage_first; i < x->span.stage_first + x->span.n_stage; i++)
         if (x->plan->stage[i].chain_n) cut_chains(x, &x->plan->stage[i], &x->cut[i]);
     x->cut_tok = x->b->n_tok;
     x->cut_out = x->b->n_out;
 }
 
 static void deal_stage(wk_exec *x, int32_t stage) {
-    if (stage >= x->plan->n_stage) return;
+    if (stage >= x->span.stage_first + x->span.n_stage) return;
     const int32_t attn = x->plan->stage[stage].attn;
     wk_cut *cut = &x->cut[stage];
     if (attn >= 0) {
@@ -287,7 +287,7 @@ static void run_rank(void *ud, int rank) {
     fill_pages(&c);
     fill_rope(x, rank);
     barrier(&c);
-    for (int32_t s = 0; s < x->plan->n_stage; s++) run_stage(&c, s);
+    for (int32_t s = 0; s < x->span.n_stage; s++) run_stage(&c, x->span.stage_first + s);
 }
 
 static int cpu_run(wk_exec *x, const wk_batch *b, wk_err *err) {
@@ -303,7 +303,7 @@ static int cpu_run(wk_exec *x, const wk_batch *b, wk_err *err) {
         }
     WK_TRY(wk_attn_plan(x));
     cut_stages(x);
-    deal_stage(x, 0);
+    deal_stage(x, x->span.stage_first);
     const uint64_t t0 = x->is_traced ? wk_os_now_ns() : 0;
     wk_team_run(x->dev->team, run_rank, x);
     if (x->is_traced) x->trace_wall += wk_os_now_ns() - t0;
@@ -315,6 +315,32 @@ static int cpu_run(wk_exec *x, const wk_batch *b, wk_err *err) {
 static int cpu_wait(wk_exec *x, wk_err *err) {
     (void)x; /* run returns when the pass is done */
     (void)err;
+    return WICK_OK;
+}
+
+/* ---- values of other parts ---------------------------------------------------------------------- */
+
+static int value_bytes(const wk_exec *x, int32_t val, int32_t rows, size_t *bytes, wk_err *err) {
+    const wk_val *v = &x->plan->val[val];
+    const int32_t most = v->rows == WK_ROWS_TOK ? x->plan->max_tok : x->plan->max_out;
+    if (v->type != WK_VAL_F32 || v->off == SIZE_MAX || rows < 0 || rows > most)
+        return wk_fail(err, WICK_E_ARG, "%d rows of value %d cannot be carried: f32 values of at most %d rows can", (int)rows,
+                       (int)val, (int)most);
+    *bytes = (size_t)rows * (size_t)v->dim * sizeof(float);
+    return WICK_OK;
+}
+
+static int cpu_put(wk_exec *x, int32_t val, int32_t rows, const float *src, wk_err *err) {
+    size_t n = 0;
+    WK_TRY(value_bytes(x, val, rows, &n, err));
+    if (n) memcpy(x->arena.p + x->plan->val[val].off, src, n);
+    return WICK_OK;
+}
+
+static int cpu_get(wk_exec *x, int32_t val, int32_t rows, float *dst, wk_err *err) {
+    size_t n = 0;
+    WK_TRY(value_bytes(x, val, rows, &n, err));
+    if (n) memcpy(dst, x->arena.p + x->plan->val[val].off, n);
     return WICK_OK;
 }
 
@@ -394,11 +420,13 @@ static bool make_scratch(wk_scratch *s, const wk_plan *p, size_t cols) {
     return true;
 }
 
+static wk_part all_of(const wk_plan *p) { return (wk_part){0, p->n_stage, 0, p->n_layer}; }
+
 static size_t kv_head_bytes(const wk_plan *p) {
     return wk_kv_k_bytes(p->kv_type, p->head_dim) + wk_kv_v_bytes(p->kv_type, p->head_dim);
 }
-static size_t kv_page_bytes(const wk_plan *p) {
-    return kv_head_bytes(p) * (size_t)p->n_layer * (size_t)p->n_head_kv;
+static size_t kv_page_bytes(const wk_plan *p, const wk_part *part) {
+    return kv_head_bytes(p) * (size_t)part->n_layer * (size_t)p->n_head_kv;
 }
 static size_t attn_columns(const wk_plan *p) {
     const int32_t g = p->n_head / p->n_head_kv;
@@ -489,16 +517,18 @@ static void touch_rank(void *ud, int rank) {
     }
 }
 
-static int cpu_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, uint32_t n_page, wk_err *err) {
+static int cpu_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, const wk_part *part, uint32_t n_page,
+                       wk_err *err) {
     int rc = WICK_OK;
     size_t kv_bytes;
     wk_exec *x = wk_alloc_aligned(sizeof(*x));
     if (!x) return wk_fail(err, WICK_E_NOMEM, "no memory for the device's state");
     x->dev = d;
     x->plan = p;
+    x->span = part ? *part : all_of(p);
     x->n_page = n_page;
     x->kv_head_bytes = kv_head_bytes(p);
-    x->kv_page_bytes = kv_page_bytes(p);
+    x->kv_page_bytes = kv_page_bytes(p, &x->span);
     x->w = wk_new_n(wk_packed, (size_t)p->n_weight + 1);
     x->cut = wk_alloc_aligned((size_t)p->n_stage * sizeof(*x->cut));
     if (!x->w || !x->cut || !wk_mul(&kv_bytes, x->kv_page_bytes, n_page) || !make_rows(x) ||
@@ -509,7 +539,7 @@ static int cpu_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, uint32_t n_pa
                      p->arena_bytes >> 20, (x->kv_page_bytes >> 10) * n_page >> 10);
         goto out;
     }
-    if ((rc = wk_pack_all(x->w, &x->weights, p, d->team, &d->host, err))) goto out;
+    if ((rc = wk_pack_all(x->w, &x->weights, p, &x->span, d->team, &d->host, err))) goto out;
     wk_team_run(d->team, touch_rank, x);
     if (x->kv.n > KV_FIRST) x->warm = wk_warm_start(x->kv.p + KV_FIRST, x->kv.n - KV_FIRST);
     *out = x;
@@ -537,9 +567,10 @@ static size_t count_windows(const wk_plan *p) {
 }
 
 /* In the order of cpu_prepare. */
-static size_t cpu_bytes(const wk_plan *p, uint32_t n_page, int n_thread) {
+static size_t cpu_bytes(const wk_plan *p, const wk_part *asked, uint32_t n_page, int n_thread) {
+    const wk_part part = asked ? *asked : all_of(p);
     size_t weights = 0, kv, rows = 2 * sizeof(int32_t);
-    if (!wk_pack_bytes(p, &weights) || !wk_mul(&kv, kv_page_bytes(p), n_page)) return SIZE_MAX;
+    if (!wk_pack_bytes(p, &part, &weights) || !wk_mul(&kv, kv_page_bytes(p, &part), n_page)) return SIZE_MAX;
     for (int32_t i = 0; i < p->n_rope; i++) rows += (size_t)p->rope[i].n_rot * sizeof(float);
     const size_t attn = attn_tasks(p, n_page, n_thread) *
                         (sizeof(_Atomic int32_t) + count_windows(p) * sizeof(wk_attn_task));
@@ -550,7 +581,11 @@ static size_t cpu_bytes(const wk_plan *p, uint32_t n_page, int n_thread) {
 
 /* ---- the device --------------------------------------------------------------------------------- */
 
-static int cpu_count(void) { return 1; }
+static int cpu_count(char *why, size_t n) {
+    (void)why;
+    (void)n;
+    return 1;
+}
 
 static void cpu_close(wk_dev *d) {
     if (!d) return;
@@ -576,8 +611,19 @@ static int cpu_open(wk_dev **out, int index, const wk_host *host, wk_err *err) {
     return WICK_OK;
 }
 
-static bool cpu_can(wk_dev *d, const wk_step *s) {
+static int cpu_info(wk_dev *d, bool measure, wk_dev_info *out, wk_err *err) {
     (void)d;
+    (void)measure; /* the bench's probes do it */
+    (void)err;
+    wk_machine m;
+    wk_os_machine(&m);
+    *out = (wk_dev_info){.name = "host", .mem_total = m.mem_cgroup, .mem_free = m.mem_free};
+    return WICK_OK;
+}
+
+static bool cpu_can(wk_dev *d, const wk_plan *p, const wk_step *s) {
+    (void)d;
+    (void)p;
     return s->op < WK_OP_COUNT;
 }
 
@@ -588,11 +634,14 @@ const wk_backend_ops *wk_cpu_backend(void) {
                                        .count = cpu_count,
                                        .open = cpu_open,
                                        .close = cpu_close,
+                                       .info = cpu_info,
                                        .can = cpu_can,
                                        .prepare = cpu_prepare,
                                        .run = cpu_run,
                                        .wait = cpu_wait,
                                        .unprepare = cpu_unprepare,
+                                       .put = cpu_put,
+                                       .get = cpu_get,
                                        .bytes = cpu_bytes,
                                        .trace_start = cpu_trace_start,
                                        .trace_stop = cpu_trace_stop,

@@ -77,7 +77,8 @@ struct wk_exec {
     wk_packed *w;
     wk_scratch *scratch; /* [n_thread] */
     uint32_t n_page;
-    size_t kv_head_bytes, kv_page_bytes; /* K and V of one head; a page with all layers and heads */
+    wk_part span; /* the stages that it runs */
+    size_t kv_head_bytes, kv_page_bytes; /* K and V of one head; a page with the part's layers and all heads */
     int32_t attn_cols;                   /* columns of a task at most */
     float **cs;                          /* per rope kind [max_tok][n_rot]: cos, sin */
     int32_t *tok_pos, *tok_seq;          /* [max_tok] of the batch */
@@ -129,7 +130,7 @@ void wk_attn_place_act(wk_scratch *s, uint8_t *at, const wk_plan *p, size_t cols
 
 static inline uint8_t *wk_kv_head(const wk_exec *x, uint32_t page, int32_t layer, int32_t head) {
     return x->kv.p + (size_t)page * x->kv_page_bytes +
-           ((size_t)layer * (size_t)x->plan->n_head_kv + (size_t)head) * x->kv_head_bytes;
+           ((size_t)(layer - x->span.layer_first) * (size_t)x->plan->n_head_kv + (size_t)head) * x->kv_head_bytes;
 }
 /* K and V of one head of a page (simd/kernels.h, wk_attn_page). */
 static inline size_t wk_kv_elem(int type) { return type == WK_KV_F32 ? 4 : 2; } /* not Q8_0 */

@@ -13,6 +13,7 @@
 
 #include "engine/base/ck.h"
 #include "engine/base/os.h"
+#include "engine/graph/part.h"
 #include "simd/format.h"
 
 /* Bytes of the target: a huge page; less where there would be few, for the sake of the team and of progress. */
@@ -21,6 +22,7 @@ enum { PIECE = 2 << 20, PAGE = 4096, N_PIECE = 32 };
 
 typedef struct pack_work {
     const wk_plan *plan;
+    const wk_part *part;
     const wk_packed *out; /* [n_weight], in the order of the target */
     uint8_t *base;
     size_t total, piece, n_piece; /* bytes, bytes of a piece */
@@ -43,11 +45,12 @@ static bool weight_bytes(const wk_weight *w, size_t *panel_bytes, int32_t *n_pan
     return wk_mul(bytes, *panel_bytes, (size_t)*n_panel);
 }
 
-bool wk_pack_bytes(const wk_plan *p, size_t *out) {
+bool wk_pack_bytes(const wk_plan *p, const wk_part *part, size_t *out) {
     size_t total = 0;
     for (int32_t i = 0; i < p->n_weight; i++) {
         size_t panel_bytes, bytes;
         int32_t n_panel;
+        if (!wk_part_uses(p, part, i)) continue;
         if (!weight_bytes(&p->weight[i], &panel_bytes, &n_panel, &bytes)) return false;
         if (!wk_add(&total, total, bytes)) return false;
     }
@@ -118,6 +121,7 @@ static bool pack_part(pack_work *k, int32_t weight, uint8_t *gather, size_t from
     const wk_weight *w = &k->plan->weight[weight];
     const wk_packed *o = &k->out[weight];
     const size_t off = (size_t)(o->p - k->base);
+    if (!o->in_use) return true;
     if (w->is_vector) return off < from || off >= to || pack_vector(k, weight);
     const int32_t first = panel_from(k, o, from), last = panel_from(k, o, to);
     if (first >= last) return true;
@@ -177,6 +181,8 @@ static void lay_out(wk_packed *out, pack_work *k) {
         const wk_weight *w = &k->plan->weight[i];
         size_t bytes = 0;
         out[i].p = dst;
+        out[i].in_use = wk_part_uses(k->plan, k->part, i);
+        if (!out[i].in_use) continue;
         (void)weight_bytes(w, &out[i].panel_bytes, &out[i].n_panel, &bytes); /* by wk_pack_bytes */
         if (w->unrotate && w->row_bytes > k->gather_bytes / WK_PANEL)
             k->gather_bytes = WK_PANEL * w->row_bytes;
@@ -202,10 +208,10 @@ static int judge(pack_work *k, wk_err *err) {
                                       : WICK_OK;
 }
 
-int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, wk_team *team, const wk_host *host,
-                wk_err *err) {
-    pack_work k = {.plan = p, .out = out, .host = host, .bad = ALL_FINITE};
-    if (!wk_pack_bytes(p, &k.total))
+int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, const wk_part *part, wk_team *team,
+                const wk_host *host, wk_err *err) {
+    pack_work k = {.plan = p, .part = part, .out = out, .host = host, .bad = ALL_FINITE};
+    if (!wk_pack_bytes(p, part, &k.total))
         return wk_fail(err, WICK_E_SHAPE, "the weights' size overflows");
     if (!wk_pages_map(mem, k.total ? k.total : 64))
         return wk_fail(err, WICK_E_NOMEM, "no memory for %zu MiB of weights", k.total >> 20);
@@ -218,6 +224,6 @@ int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, wk_team *team, 
     wk_team_run(team, pack_rank, &k);
     wk_free(k.gather);
     for (int32_t i = 0; i < p->n_weight; i++)
-        wk_os_drop(p->weight[i].data, (size_t)p->weight[i].n_row * p->weight[i].row_bytes);
+        if (out[i].in_use) wk_os_drop(p->weight[i].data, (size_t)p->weight[i].n_row * p->weight[i].row_bytes);
     return judge(&k, err);
 }

@@ -10,12 +10,14 @@ typedef struct wk_packed {
     const uint8_t *p;    /* panels, or f32 values of a vector; 64-byte aligned */
     size_t panel_bytes;
     int32_t n_panel;
+    bool in_use;         /* by a step of the part */
 } wk_packed;
 
 /* Bytes that wk_pack_all will map. false: overflow. */
-bool wk_pack_bytes(const wk_plan *p, size_t *out);
-/* Packs every weight with the team; drops the file's pages behind it.
+bool wk_pack_bytes(const wk_plan *p, const wk_part *part, size_t *out);
+/* Packs every weight of the part with the team (the others are left without panels); drops the file's pages behind it.
  * Errors: E_NOMEM, E_FORMAT (a scale or value that is not finite: tensor, row), E_CANCELED (progress). */
-int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, wk_team *team, const wk_host *host, wk_err *err);
+int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, const wk_part *part, wk_team *team,
+                const wk_host *host, wk_err *err);
 
 #endif

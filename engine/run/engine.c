@@ -157,7 +157,7 @@ static int open_device(wk_engine *e, wk_err *err) {
                           .ud = c->ud};
     e->s.ops = wk_cpu_backend();
     WK_TRY(e->s.ops->open(&e->dev, 0, &host, err));
-    WK_TRY(e->s.ops->prepare(&e->s.exec, e->dev, e->plan, e->fit.n_page, err));
+    WK_TRY(e->s.ops->prepare(&e->s.exec, e->dev, e->plan, NULL, e->fit.n_page, err));
     WK_TRY(wk_kv_open(&e->s.pool, e->fit.n_page, err));
     e->s.plan = e->plan;
     e->s.tok = e->tok;

@@ -62,8 +62,8 @@ static void set_need(wk_fit *f, const wk_plan *p, const wk_store *s, const wk_en
     f->n_ctx = n_ctx;
     f->n_page = pages_of(positions) + (uint32_t)c->max_seqs;
     f->weights = p->weight_bytes;
-    const uint64_t all = ops->bytes(p, f->n_page, f->n_thread),
-                   without = ops->bytes(p, 0, f->n_thread);
+    const uint64_t all = ops->bytes(p, NULL, f->n_page, f->n_thread),
+                   without = ops->bytes(p, NULL, 0, f->n_thread);
     f->kv = all - without;
     f->activations = without - (without < p->weight_bytes ? without : p->weight_bytes) +
                      run_bytes(p, c, f) + index_bytes(s) + PROGRAM;

@@ -41,7 +41,7 @@ static size_t input_bytes(const wk_plan *p) {
 
 static int check_memory(const wk_kbench *b, int n_thread, const wk_machine *m, wk_err *err) {
     const wk_plan *p = &b->plan;
-    const uint64_t need = (uint64_t)wk_cpu_backend()->bytes(p, pages_of(p->max_tok), n_thread) +
+    const uint64_t need = (uint64_t)wk_cpu_backend()->bytes(p, NULL, pages_of(p->max_tok), n_thread) +
                           p->weight_bytes + input_bytes(p);
     if (need <= m->mem_free) return WICK_OK;
     return wk_fail(err, WICK_E_FIT, "kernel: needs %llu MB, %llu MB are available",
@@ -209,7 +209,7 @@ static int open_device(wk_kbench *b, const wk_kbench_options *o, int n_cpu, wk_e
     fill_input(b);
     b->weight.data = rows.p;
     b->pack_begin_ns = wk_os_now_ns();
-    const int rc = ops->prepare(&b->exec, b->dev, &b->plan, pages_of(o->n_tok), err);
+    const int rc = ops->prepare(&b->exec, b->dev, &b->plan, NULL, pages_of(o->n_tok), err);
     wk_pages_unmap(&rows);
     b->weight.data = NULL; /* the packed ones are read from here on */
     return rc;

@@ -36,7 +36,7 @@ static void open_model(model *m, const char *path) {
     const wk_host host = {.size = sizeof(host), .n_thread = 2, .n_cpu = 2, .cpu_mask = UINT32_MAX};
     if (wk_store_open(&m->store, path, &err) || wk_plan_build(&m->plan, m->store, &o, &err) ||
         wk_cpu_backend()->open(&m->dev, 0, &host, &err) ||
-        wk_cpu_backend()->prepare(&m->exec, m->dev, m->plan, 8, &err))
+        wk_cpu_backend()->prepare(&m->exec, m->dev, m->plan, NULL, 8, &err))
         fail_msg("%s: %s", path, err.message);
     for (uint32_t i = 0; i < 8; i++) m->page[i] = 7 - i;
     m->logits =

@@ -42,7 +42,7 @@ float *prefill(const wk_store *s, const wk_store *adapter, const int32_t *tok, i
                                .n_adapter = adapter ? 1 : 0};
     const wk_host host = {.size = sizeof(host), .n_thread = 2, .n_cpu = 2, .cpu_mask = UINT32_MAX};
     if (wk_plan_build(&p, s, &o, &err) || wk_cpu_backend()->open(&dev, 0, &host, &err) ||
-        wk_cpu_backend()->prepare(&x, dev, p, PAGES, &err))
+        wk_cpu_backend()->prepare(&x, dev, p, NULL, PAGES, &err))
         fail_msg("%s", err.message);
     float *logits = wk_alloc_aligned((size_t)MOST * (size_t)p->n_vocab * sizeof(float));
     assert_non_null(logits);

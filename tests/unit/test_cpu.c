@@ -52,7 +52,7 @@ static dev *open_dev(const char *name, int kv_type, int n_thread, bool ungrouped
     const wk_host host = {.size = sizeof(host), .n_thread = n_thread, .n_cpu = 2, .cpu_mask = UINT32_MAX};
     (void)snprintf(path, sizeof(path), "tests/golden/tiny/%s.gguf", name);
     if (wk_store_open(&d->store, path, &err) || wk_plan_build(&d->plan, d->store, &o, &err) ||
-        ops()->open(&d->dev, 0, &host, &err) || ops()->prepare(&d->exec, d->dev, d->plan, N_PAGE, &err))
+        ops()->open(&d->dev, 0, &host, &err) || ops()->prepare(&d->exec, d->dev, d->plan, NULL, N_PAGE, &err))
         fail_msg("%s: %s", path, err.message);
     d->logits = wk_alloc_aligned((size_t)MAX_OUT * (size_t)d->plan->n_vocab * sizeof(float));
     assert_non_null(d->logits);
@@ -348,7 +348,7 @@ static void test_refusals(void **s) {
     const wk_host host = {.size = sizeof(host), .n_thread = 1, .n_cpu = 1, .cpu_mask = UINT32_MAX};
     assert_int_equal(ops()->open(&no, 1, &host, &err), WICK_E_DEVICE);
     assert_null(no);
-    assert_int_equal(ops()->count(), 1);
+    assert_int_equal(ops()->count(NULL, 0), 1);
     dev *d = open_dev("llama", WK_KV_F16, 1, false, false);
     wk_batch b = {.n_tok = 0, .logits = d->logits, .bad_tok = d->bad};
     assert_int_equal(ops()->run(d->exec, &b, &err), WICK_E_ARG);

@@ -167,7 +167,7 @@ static void open_machine(machine *m, const char *base, const char *const *lora, 
     const wk_host host = {
         .size = sizeof(host), .n_thread = y->threads, .n_cpu = 2, .cpu_mask = y->mask};
     if (wk_plan_build(&m->plan, m->base, &o, &err) || ops->open(&m->dev, 0, &host, &err) ||
-        ops->prepare(&m->exec, m->dev, m->plan, N_PAGE, &err))
+        ops->prepare(&m->exec, m->dev, m->plan, NULL, N_PAGE, &err))
         fail_msg("%s", err.message);
 }
 

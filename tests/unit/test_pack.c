@@ -88,7 +88,7 @@ static int pack(model *m, wk_packed *out, wk_pages *mem, int n_thread, wk_err *e
     const wk_host host = {.progress = on_progress, .ud = m};
     m->last = 0;
     m->calls = 0;
-    const int rc = wk_pack_all(out, mem, &m->plan, t, &host, err);
+    const int rc = wk_pack_all(out, mem, &m->plan, NULL, t, &host, err);
     wk_team_free(t);
     return rc;
 }
@@ -200,7 +200,7 @@ static void no_memory(void **state) {
         wk_err err = {0};
         assert_non_null(t);
         wk_alloc_fail_at(n, false);
-        const int rc = wk_pack_all(out, &mem, &m->plan, t, &host, &err);
+        const int rc = wk_pack_all(out, &mem, &m->plan, NULL, t, &host, &err);
         wk_alloc_fail_at(0, false);
         assert_int_equal(rc, WICK_E_NOMEM);
         wk_pages_unmap(&mem);
