@@ -20,17 +20,22 @@ const char *wk_gpu_kind(int i) {
 
 /* ---- names --------------------------------------------------------------------------------------- */
 
+size_t wk_gpu_name_bytes(const char *spec) {
+    const char *colon = strrchr(spec, ':');
+    const bool has_index = colon && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1);
+    return has_index ? (size_t)(colon - spec) : strlen(spec);
+}
+
 /* What stands before ":digits", and their number. */
 static int split_spec(const char *spec, size_t *n, int *index, wk_err *err) {
-    const char *colon = strrchr(spec, ':');
-    long v = 0;
-    *n = strlen(spec);
+    *n = wk_gpu_name_bytes(spec);
     *index = 0;
-    if (!colon || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1)) return WICK_OK;
-    if (strlen(colon + 1) > 6 || (v = strtol(colon + 1, NULL, 10)) > MAX_INDEX)
+    if (!spec[*n]) return WICK_OK;
+    const char *digits = spec + *n + 1;
+    const long v = strlen(digits) > 6 ? MAX_INDEX + 1L : strtol(digits, NULL, 10);
+    if (v > MAX_INDEX)
         return wk_fail(err, WICK_E_ARG, "device \"%s\": its index must lie in 0 .. %d", wk_show(wk_cstr(spec)).text,
                        MAX_INDEX);
-    *n = (size_t)(colon - spec);
     *index = (int)v;
     return WICK_OK;
 }
@@ -148,9 +153,9 @@ int wk_gpu_module(const wk_backend_ops **out, const char *spec, int *index, wk_e
 int wk_gpu_load(const wk_backend_ops **out, const char *spec, int *index, wk_err *err) {
     const wk_backend_ops *ops;
     char why[200] = "";
+    *out = NULL;
     WK_TRY(wk_gpu_module(&ops, spec, index, err));
     const int n = ops->count(why, sizeof(why));
-    *out = NULL;
     if (n <= 0) return wk_fail(err, WICK_E_DEVICE, "no device of %.32s: %s", ops->name, why[0] ? why : "the module does not say why");
     if (*index >= n)
         return wk_fail(err, WICK_E_DEVICE, "%.32s has %d device%s, index %d was asked for", ops->name, n, n == 1 ? "" : "s",
