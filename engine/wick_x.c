@@ -128,7 +128,10 @@ static void tell_device(const wk_backend_ops *ops, const char *spec, int index, 
     wk_dev_info i = {.mem_total = 0};
     wk_err why = {0};
     wk_os_machine(&m);
-    const wk_host host = {.size = sizeof(host), .n_thread = m.n_thread, .n_cpu = m.n_affinity, .cpu_mask = wk_setup_cpu_mask()};
+    const wk_host host = {.size = sizeof(host),
+                          .n_thread = m.n_thread,
+                          .n_cpu = m.n_affinity,
+                          .cpu_mask = wk_setup_cpu_mask()};
     int rc = ops->open(&dev, index, &host, &why);
     if (!rc) {
         rc = ops->info(dev, measure, &i, &why);
@@ -137,7 +140,8 @@ static void tell_device(const wk_backend_ops *ops, const char *spec, int index, 
     (void)snprintf(d.spec, sizeof(d.spec), "%.*s:%d", (int)wk_gpu_name_bytes(spec), spec, index);
     (void)snprintf(d.name, sizeof(d.name), "%.95s", i.name);
     (void)snprintf(d.driver, sizeof(d.driver), "%.63s", i.driver);
-    if (rc) (void)snprintf(d.why, sizeof(d.why), "%.255s", why.message[0] ? why.message : wick_strerror(rc));
+    const char *said = why.message[0] ? why.message : wick_strerror(rc);
+    if (rc) (void)snprintf(d.why, sizeof(d.why), "%.255s", said);
     d.mem_total = i.mem_total;
     d.mem_free = i.mem_free;
     d.read_rate = i.read_rate;
@@ -164,11 +168,13 @@ static wick_status tell_module(const char *spec, bool measure, on_device_fn *fn,
     return WICK_OK;
 }
 
-wick_status wick_x_devices(const char *spec, int measure, void (*on_device)(void *ud, const wick_x_device *d), void *ud,
+wick_status wick_x_devices(const char *spec, int measure,
+                           void (*on_device)(void *ud, const wick_x_device *d), void *ud,
                            wick_error *err) {
     if (!on_device) return wk_fail(err, WICK_E_ARG, "devices: on_device must be given");
     if (spec) return tell_module(spec, measure != 0, on_device, ud, err);
-    for (int i = 0; wk_gpu_kind(i); i++) WK_TRY(tell_module(wk_gpu_kind(i), measure != 0, on_device, ud, err));
+    for (int i = 0; wk_gpu_kind(i); i++)
+        WK_TRY(tell_module(wk_gpu_kind(i), measure != 0, on_device, ud, err));
     return WICK_OK;
 }
 
@@ -226,7 +232,7 @@ wick_status wick_x_trace_read(wick_engine *e,
         on_row(ud, wk_op_name(op), (double)t.op_ns[op] * 1e-9, 0);
     on_row(ud, "head", (double)t.head_ns * 1e-9, 0);
     on_row(ud, "wait", (double)t.wait_ns * 1e-9, t.n_barrier);
-    on_row(ud, "copy", (double)t.copy_ns * 1e-9, t.n_put + t.n_get);
+    if (t.n_put + t.n_get) on_row(ud, "copy", (double)t.copy_ns * 1e-9, t.n_put + t.n_get);
     return WICK_OK;
 }
 

@@ -71,8 +71,8 @@ WICK_API wick_status wick_x_pass_run(wick_engine *e, const wick_x_pass *o, doubl
                                      wick_error *err);
 /* Time by kind of work. on starts at zero or stops; a pass_run that comes first after it adds its timed passes alone,
  * later ones their warmup too, requests all they do. read calls on_row once per kind: seconds summed over all threads
- * since then, calls 0 where not counted; "wall" and "pass" (calls) come first. "copy" is time as it passes: values that
- * went from device to device. */
+ * since then, calls 0 where not counted; "wall" and "pass" (calls) come first. "copy", where there
+ * are several devices, is time as it passes: values that went from one to another. */
 WICK_API wick_status wick_x_trace(wick_engine *e, int on, wick_error *err);
 WICK_API wick_status wick_x_trace_read(wick_engine *e,
                                        void (*on_row)(void *ud, const char *name, double seconds, uint64_t calls),

@@ -117,7 +117,8 @@ static void put_device(void *ud, const wick_x_device *v) {
     (void)snprintf(text, sizeof(text), "%s, %s, %.1f of %.1f GB free (--device %s uses it)", v->name, v->driver,
                    (double)v->mem_free / 1e9, (double)v->mem_total / 1e9, name);
     row(d, name, text, NULL, NULL);
-    (void)snprintf(text, sizeof(text), "reads %.0f GB/s, copies %.1f GB/s there, %.1f GB/s back, %.0f T int8 and %.0f T f16 operations/s",
+    (void)snprintf(text, sizeof(text),
+                   "reads %.0f GB/s, copies %.1f GB/s there, %.1f GB/s back, %.0f T int8 and %.0f T f16 operations/s",
                    v->read_rate / 1e9, v->put_rate / 1e9, v->get_rate / 1e9, v->int8_rate / 1e12, v->f16_rate / 1e12);
     row(d, "", text, NULL, NULL);
 }

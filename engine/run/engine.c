@@ -192,7 +192,8 @@ static int open_devices(wk_engine *e, wk_err *err) {
     WK_TRY(wk_fit_devices(&e->fit, &e->plan, &e->off, e->store, &e->cfg, err));
     if (e->cfg.fit_check && !e->fit.fits) return wk_fit_refuse(&e->fit, err);
     e->n_vocab = e->plan->n_vocab;
-    wk_store_drop(e->store); /* what parsing has read; packing drops what it reads itself, all but the edges of tensors */
+    /* What parsing has read; packing drops what it reads itself, all but the edges of tensors. */
+    wk_store_drop(e->store);
     const wk_host host = {.size = sizeof(host),
                           .n_thread = e->fit.n_thread,
                           .n_cpu = e->fit.n_cpu,

@@ -44,8 +44,8 @@ typedef struct wk_fit {
 /* Resolves the defaults of c (threads, n_ctx) and computes the need; builds the plan for it (*plan, may be NULL to
  * discard). Errors as wk_plan_build. Not fitting is no error here. */
 int wk_fit_plan(wk_fit *out, wk_plan **plan, const wk_store *s, wk_engine_config *c, wk_err *err);
-/* The same, and the device stays open: off is the caller's to close. What was asked for and is not so (layers that stay on
- * the cpu) is a warning of the log. E_DEVICE: the device cannot be used. E_FIT: not one layer fits it. */
+/* The same, and the device stays open: off is the caller's to close. What was asked for and is not so (layers that stay
+ * on the cpu) is a warning of the log. E_DEVICE: the device cannot be used. E_FIT: not one layer fits it. */
 int wk_fit_devices(wk_fit *out, wk_plan **plan, wk_offload *off, const wk_store *s, wk_engine_config *c, wk_err *err);
 /* E_FIT, with the sentence: both numbers, and the context that would fit if one would. */
 int wk_fit_refuse(const wk_fit *f, wk_err *err);

@@ -94,18 +94,22 @@ static void set_threads(wk_fit *f, wk_engine_config *c) {
 /* ---- the device beside the cpu ------------------------------------------------------------------- */
 
 /* Not one layer was placed on it. */
-static int refuse_device(const wk_fit *f, const wk_offload *off, const wk_plan *p, const wk_engine_config *c, wk_err *err) {
+static int refuse_device(const wk_fit *f, const wk_offload *off, const wk_plan *p, const wk_engine_config *c,
+                         wk_err *err) {
     wk_offload one = *off;
     const bool any = strcmp(c->device, "auto") == 0;
     wk_err e = {0};
     if (off->is_slower) {
-        wk_log(WK_LOG_WARN, "%s reads %.1f GB/s, this machine %.1f GB/s: everything runs on the cpu (--gpu-layers N overrides)",
+        wk_log(WK_LOG_WARN,
+               "%s reads %.1f GB/s, this machine %.1f GB/s: everything runs on the cpu (--gpu-layers N overrides)",
                off->name, off->info.read_rate * 1e-9, off->host_rate * 1e-9);
         return WICK_OK;
     }
     wk_offload_place(&one, p, 1, f->n_page);
-    (void)wk_fail(&e, WICK_E_FIT, "%s has %.2f GB of memory free, one layer with its KV cache of %d tokens takes %.2f GB", off->name,
-                  (double)off->info.mem_free / 1e9, (int)f->n_ctx, (double)wk_offload_bytes(&one, p, f->n_page, 1).dev / 1e9);
+    const size_t takes = wk_offload_bytes(&one, p, f->n_page, 1).dev;
+    (void)wk_fail(&e, WICK_E_FIT,
+                  "%s has %.2f GB of memory free, one layer with its KV cache of %d tokens takes %.2f GB", off->name,
+                  (double)off->info.mem_free / 1e9, (int)f->n_ctx, (double)takes / 1e9);
     if (!any) {
         if (err) *err = e;
         return WICK_E_FIT;
@@ -118,12 +122,14 @@ static int refuse_device(const wk_fit *f, const wk_offload *off, const wk_plan *
 static void warn_device(const wk_offload *off, const wk_plan *p, const wk_engine_config *c) {
     if (off->first_cannot >= 0) {
         const wk_step *s = &p->step[off->first_cannot];
-        wk_log(WK_LOG_WARN, "%s cannot run %s%s%s (layer %d): %d of %d layers%s stay on the cpu", off->name, wk_op_name(s->op),
-               s->w[0] >= 0 ? " of " : "", s->w[0] >= 0 ? wk_formats[p->weight[s->w[0]].fmt].name : "", (int)s->layer,
+        const char *format = s->w[0] >= 0 ? wk_formats[p->weight[s->w[0]].fmt].name : NULL;
+        wk_log(WK_LOG_WARN, "%s cannot run %s%s%s (layer %d): %d of %d layers%s stay on the cpu", off->name,
+               wk_op_name(s->op), format ? " of " : "", format ? format : "", (int)s->layer,
                (int)(p->n_layer - off->n_can), (int)p->n_layer, off->can[p->n_layer] ? "" : " and the head");
     }
     if (c->gpu_layers == WK_OFFLOAD_AUTO && off->n < p->n_layer)
-        wk_log(WK_LOG_WARN, "%d of %d layers fit 90 %% of the %.2f GB free on %s: the others and the head run on the cpu",
+        wk_log(WK_LOG_WARN,
+               "%d of %d layers fit 90 %% of the %.2f GB free on %s: the others and the head run on the cpu",
                (int)off->n, (int)p->n_layer, (double)off->info.mem_free / 1e9, off->name);
 }
 
@@ -153,7 +159,8 @@ static void set_context(wk_fit *f, const wk_plan *p, wk_offload *off, const wk_s
 }
 
 /* Opens it, then settles the context and how many layers it runs. A device that runs nothing is closed again. */
-static int fit_device(wk_fit *f, const wk_plan *p, wk_offload *off, const wk_store *s, wk_engine_config *c, wk_err *err) {
+static int fit_device(wk_fit *f, const wk_plan *p, wk_offload *off, const wk_store *s, wk_engine_config *c,
+                      wk_err *err) {
     const int32_t asked = c->n_ctx;
     const wk_host host = {.size = sizeof(host),
                           .n_thread = f->n_thread,
@@ -174,7 +181,8 @@ static int fit_device(wk_fit *f, const wk_plan *p, wk_offload *off, const wk_sto
     return WICK_OK;
 }
 
-int wk_fit_devices(wk_fit *out, wk_plan **plan, wk_offload *off, const wk_store *s, wk_engine_config *c, wk_err *err) {
+int wk_fit_devices(wk_fit *out, wk_plan **plan, wk_offload *off, const wk_store *s, wk_engine_config *c,
+                   wk_err *err) {
     wk_plan *p = NULL;
     wk_fit f = {0};
     *off = (wk_offload){.ops = NULL};
@@ -206,9 +214,11 @@ int wk_fit_refuse(const wk_fit *f, wk_err *err) {
     const double gb = 1e9;
     char hint[80] = "";
     if (f->dev_need > f->dev_free)
-        return wk_fail(err, WICK_E_FIT, "%d of %d layers and their KV cache of %d tokens need %.2f GB of %s, %.2f GB are free there; "
-                       "--gpu-layers auto takes what fits", (int)f->dev_layers, (int)f->n_layer, (int)f->n_ctx,
-                       (double)f->dev_need / gb, f->dev_name, (double)f->dev_free / gb);
+        return wk_fail(err, WICK_E_FIT,
+                       "%d of %d layers and their KV cache of %d tokens need %.2f GB of %s, %.2f GB are free there; "
+                       "--gpu-layers auto takes what fits",
+                       (int)f->dev_layers, (int)f->n_layer, (int)f->n_ctx, (double)f->dev_need / gb, f->dev_name,
+                       (double)f->dev_free / gb);
     if (!f->ctx_chosen && f->need - f->kv < f->available && f->n_ctx > 512) {
         const double per_tok = (double)f->kv / (double)f->n_ctx;
         const int64_t n =

@@ -80,9 +80,9 @@ static void add_matrix(void *ud, const wk_plan *p, const wk_step *s) {
     *bytes += (double)p->weight[s->w[0]].n_row * (double)p->weight[s->w[0]].row_bytes;
 }
 
-/* The time of one decoded token by what must be read and carried: weights / rate of the device that holds them, and what
- * crosses a border / rate of the copies. Depth and the time of computing are left out: they are small beside the weights
- * until a context is long, and then speak for the device that reads faster as well. */
+/* The time of one decoded token by what must be read and carried: weights / rate of the device that holds them, and
+ * what crosses a border / rate of the copies. Depth and the time of computing are left out: they are small beside the
+ * weights until a context is long, and then speak for the device that reads faster as well. */
 static double token_seconds(const wk_offload *o, const wk_plan *p, int32_t n) {
     double s = 0;
     wk_part part;

@@ -45,7 +45,8 @@ static size_t value_bytes(const wk_plan *p, int32_t val) {
     const wk_val *v = &p->val[val];
     const size_t rows = (size_t)(v->rows == WK_ROWS_TOK ? p->max_tok : p->max_out);
     size_t n;
-    if (!wk_mul(&n, rows, (size_t)v->dim) || !wk_mul(&n, n, sizeof(float)) || !wk_align(&n, n, 64)) return SIZE_MAX;
+    if (!wk_mul(&n, rows, (size_t)v->dim) || !wk_mul(&n, n, sizeof(float)) || !wk_align(&n, n, 64))
+        return SIZE_MAX;
     return n;
 }
 
@@ -72,7 +73,7 @@ size_t wk_split_bytes(const wk_plan *p, const wk_part *part, int32_t n) {
 
 static int32_t part_of_stage(const wk_dev *d, int32_t stage) {
     for (int32_t i = 0; i < d->n; i++)
-        if (stage >= d->part[i].part.stage_first && stage < d->part[i].part.stage_first + d->part[i].part.n_stage) return i;
+        if (stage < d->part[i].part.stage_first + d->part[i].part.n_stage) return i;
     return -1;
 }
 
@@ -86,7 +87,8 @@ static const crossing *find_crossing(const wk_exec *x, int32_t val) {
 static void add_crossing(wk_exec *x, int32_t val, int32_t to, size_t *used) {
     const crossing *first = find_crossing(x, val);
     crossing *c = &x->cross[x->n_cross];
-    *c = (crossing){.val = val, .from = part_of_stage(x->dev, x->plan->val[val].stage_def), .to = to, .fetches = !first};
+    const int32_t from = part_of_stage(x->dev, x->plan->val[val].stage_def);
+    *c = (crossing){.val = val, .from = from, .to = to, .fetches = !first};
     c->at = first ? first->at : x->staging + *used / sizeof(float);
     if (!first) *used += value_bytes(x->plan, val);
     x->n_cross++;
@@ -104,15 +106,16 @@ static int plan_crossings(wk_exec *x, wk_err *err) {
     }
     x->cross = wk_new_n(crossing, (size_t)n * INPUTS_MAX);
     x->staging = wk_alloc_aligned(total);
-    if (!x->cross || !x->staging) return wk_fail(err, WICK_E_NOMEM, "no memory for %zu MiB carried between devices", total >> 20);
+    if (!x->cross || !x->staging)
+        return wk_fail(err, WICK_E_NOMEM, "no memory for %zu MiB carried between devices", total >> 20);
     for (int32_t i = 0; i < n; i++) {
         WK_TRY(part_inputs(x->plan, &x->dev->part[i].part, val, &n_val, err));
         for (int32_t j = 0; j < n_val; j++) add_crossing(x, val[j], i, &used);
     }
     for (int32_t i = 0; i < x->n_cross; i++)
         if (x->cross[i].from < 0 || x->cross[i].from >= x->cross[i].to)
-            return wk_fail(err, WICK_E_SHAPE, "value %d is read by part %d, but no part before it writes it", (int)x->cross[i].val,
-                           (int)x->cross[i].to);
+            return wk_fail(err, WICK_E_SHAPE, "value %d is read by part %d, but no part before it writes it",
+                           (int)x->cross[i].val, (int)x->cross[i].to);
     return WICK_OK;
 }
 
@@ -335,14 +338,14 @@ static int check_parts(const wk_dev *d, const wk_plan *p, wk_err *err) {
     for (int32_t i = 0; i < d->n; i++) {
         const wk_part *q = &d->part[i].part;
         if (q->stage_first != stage || q->layer_first != layer)
-            return wk_fail(err, WICK_E_ARG, "part %d begins at stage %d and layer %d, %d and %d are next", (int)i, (int)q->stage_first,
-                           (int)q->layer_first, (int)stage, (int)layer);
+            return wk_fail(err, WICK_E_ARG, "part %d begins at stage %d and layer %d, %d and %d are next", (int)i,
+                           (int)q->stage_first, (int)q->layer_first, (int)stage, (int)layer);
         stage += q->n_stage;
         layer += q->n_layer;
     }
     if (stage == p->n_stage && layer == p->n_layer) return WICK_OK;
-    return wk_fail(err, WICK_E_ARG, "the parts end at stage %d and layer %d, the plan has %d and %d", (int)stage, (int)layer,
-                   (int)p->n_stage, (int)p->n_layer);
+    return wk_fail(err, WICK_E_ARG, "the parts end at stage %d and layer %d, the plan has %d and %d", (int)stage,
+                   (int)layer, (int)p->n_stage, (int)p->n_layer);
 }
 
 static int prepare_parts(wk_exec *x, uint32_t n_page, wk_err *err) {

@@ -89,8 +89,9 @@ static int find_kind(char out[PATH_MAX], const char *kind, size_t n, wk_err *err
         const int len = snprintf(out, PATH_MAX, "%s%s/libwick_%.*s.so", folder, beside[i], (int)n, kind);
         if (len > 0 && len < PATH_MAX && access(out, F_OK) == 0) return WICK_OK;
     }
-    return wk_fail(err, WICK_E_DEVICE, "no module for %.*s: libwick_%.*s.so is neither in %s nor in wick, ../lib, ../lib/wick beside it",
-                   (int)n, kind, (int)n, kind, wk_show(wk_cstr(folder)).text);
+    return wk_fail(err, WICK_E_DEVICE,
+                   "no module for %.*s: libwick_%.*s.so is neither in %s nor in wick, ../lib, ../lib/wick beside it", (int)n,
+                   kind, (int)n, kind, wk_show(wk_cstr(folder)).text);
 }
 
 /* The file of a name. */
@@ -98,14 +99,16 @@ static int find_module(char out[PATH_MAX], const char *spec, int *index, wk_err 
     size_t n = 0;
     WK_TRY(split_spec(spec, &n, index, err));
     if (spec[0] == '/') {
-        if (n >= PATH_MAX) return wk_fail(err, WICK_E_ARG, "the path of a module has %zu bytes, at most %d are taken", n, PATH_MAX - 1);
+        if (n >= PATH_MAX)
+            return wk_fail(err, WICK_E_ARG, "the path of a module has %zu bytes, at most %d are taken", n, PATH_MAX - 1);
         memcpy(out, spec, n);
         out[n] = 0;
         if (access(out, F_OK) == 0) return WICK_OK;
         return wk_fail(err, WICK_E_DEVICE, "there is no module %s", wk_show((wk_str){spec, n}).text);
     }
     if (!is_kind(spec, n))
-        return wk_fail(err, WICK_E_ARG, "device \"%s\" is unknown: cpu, auto, cuda, cuda:1, or the absolute path of a module",
+        return wk_fail(err, WICK_E_ARG,
+                       "device \"%s\" is unknown: cpu, auto, cuda, cuda:1, or the absolute path of a module",
                        wk_show(wk_cstr(spec)).text);
     return find_kind(out, spec, n, err);
 }
@@ -121,8 +124,8 @@ static int check_module(const wk_backend_ops *o, const char *path, wk_err *err) 
     const wk_shown file = wk_show(wk_cstr(path));
     if (!o) return wk_fail(err, WICK_E_DEVICE, "%s: its %s gives nothing", file.text, WK_BACKEND_SYMBOL);
     if (o->abi != WK_BACKEND_ABI)
-        return wk_fail(err, WICK_E_ABI, "%s has version %u of the device interface, this wick has version %u", file.text,
-                       (unsigned)o->abi, (unsigned)WK_BACKEND_ABI);
+        return wk_fail(err, WICK_E_ABI, "%s has version %u of the device interface, this wick has version %u",
+                       file.text, (unsigned)o->abi, (unsigned)WK_BACKEND_ABI);
     if (o->size != sizeof(*o))
         return wk_fail(err, WICK_E_ABI, "%s has %u bytes of device interface, this wick has %u", file.text,
                        (unsigned)o->size, (unsigned)sizeof(*o));
@@ -142,7 +145,8 @@ int wk_gpu_module(const wk_backend_ops **out, const char *spec, int *index, wk_e
     }
     void *symbol = dlsym(lib, WK_BACKEND_SYMBOL);
     if (!symbol)
-        return wk_fail(err, WICK_E_DEVICE, "%s is no module: it has no %s", wk_show(wk_cstr(path)).text, WK_BACKEND_SYMBOL);
+        return wk_fail(err, WICK_E_DEVICE, "%s is no module: it has no %s", wk_show(wk_cstr(path)).text,
+                       WK_BACKEND_SYMBOL);
     memcpy(&fn, &symbol, sizeof(symbol));
     const wk_backend_ops *ops = fn();
     WK_TRY(check_module(ops, path, err));
@@ -156,10 +160,12 @@ int wk_gpu_load(const wk_backend_ops **out, const char *spec, int *index, wk_err
     *out = NULL;
     WK_TRY(wk_gpu_module(&ops, spec, index, err));
     const int n = ops->count(why, sizeof(why));
-    if (n <= 0) return wk_fail(err, WICK_E_DEVICE, "no device of %.32s: %s", ops->name, why[0] ? why : "the module does not say why");
+    if (n <= 0)
+        return wk_fail(err, WICK_E_DEVICE, "no device of %.32s: %s", ops->name,
+                       why[0] ? why : "the module does not say why");
     if (*index >= n)
-        return wk_fail(err, WICK_E_DEVICE, "%.32s has %d device%s, index %d was asked for", ops->name, n, n == 1 ? "" : "s",
-                       *index);
+        return wk_fail(err, WICK_E_DEVICE, "%.32s has %d device%s, index %d was asked for", ops->name, n,
+                       n == 1 ? "" : "s", *index);
     *out = ops;
     return WICK_OK;
 }

@@ -1,5 +1,5 @@
-/* test_offload.c: an engine with a device, seen through wick.h. The device is the twin (module/twin.c), which lies beside
- * this program as libwick_cuda.so: a cpu under another name, so that bits are known and everything can fail. */
+/* test_offload.c: an engine with a device, seen through wick.h. The device is the twin (module/twin.c), which lies
+ * beside this program as libwick_cuda.so: a cpu under another name, so that bits are known and everything can fail. */
 #include "tests/unit/unit.h"
 
 #include <dlfcn.h>
@@ -145,7 +145,8 @@ static void test_layers(void **s) {
         else if (n == N_LAYER - 1)
             (void)snprintf(text, sizeof(text), "%slayers 1 to 6; cpu: layer 0, head", dev);
         else
-            (void)snprintf(text, sizeof(text), "%slayers %d to 6; cpu: layers 0 to %d, head", dev, (int)(N_LAYER - n), (int)(N_LAYER - n - 1));
+            (void)snprintf(text, sizeof(text), "%slayers %d to 6; cpu: layers 0 to %d, head", dev, (int)(N_LAYER - n),
+                           (int)(N_LAYER - n - 1));
         assert_string_equal(st.device, text);
         wick_engine_close(e);
         assert_int_equal(twin->n_measure, 0); /* a number was given */
@@ -319,7 +320,8 @@ static void test_does_not_fit(void **s) {
     wick_error err = {0};
     wick_engine_options o = with("cuda", 5);
     twin->mem_free = 1000;
-    refused(m, "cuda", 5, WICK_E_FIT, "5 of 7 layers and their KV cache of 128 tokens need 0.00 GB of twin:0, 0.00 GB are free");
+    refused(m, "cuda", 5, WICK_E_FIT,
+            "5 of 7 layers and their KV cache of 128 tokens need 0.00 GB of twin:0, 0.00 GB are free");
     refused(m, "cuda", 0, WICK_E_FIT, "twin:0 has 0.00 GB of memory free");
     falls_back(m, &want, "twin:0 has 0.00 GB of memory free");
     assert_int_equal(wick_fit(MODEL, &o, &f, &err), WICK_OK);
@@ -355,7 +357,8 @@ static void test_fails_at_work(void **s) {
     wick_model *m = open_model();
     const wick_result want = cpu_answer(m);
     int *const at[] = {&twin->run_at, &twin->wait_at, &twin->put_at, &twin->get_at};
-    static const char *const word[] = {"the launch failed", "the pass failed", "a copy to it failed", "a copy from it failed"};
+    static const char *const word[] = {"the launch failed", "the pass failed", "a copy to it failed",
+                                       "a copy from it failed"};
     static const int nth[] = {1, 3, 8};
     for (int32_t n = 3; n <= N_LAYER; n += 4) {
         wick_engine *e = open_engine(m, "cuda", n);
