@@ -323,6 +323,10 @@ static void test_device_fails(void **st) {
             assert_int_equal(*plants[i], 0);
             if (!strstr(err.message, word[i]) || !strstr(err.message, "planted:0") || err.code != WICK_E_DEVICE)
                 fail_msg("\"%s\"", err.message);
+            wk_trace t;
+            assert_int_equal(wk_split_backend()->wait(s.exec, &err), WICK_OK); /* nothing is under way */
+            wk_split_backend()->trace_read(s.exec, &t);
+            assert_int_equal(t.n_pass, 0);
             assert_int_equal(run_all(&m, wk_split_backend(), s.exec, got), rows); /* and it goes on */
             assert_memory_equal(got, want, rows * (size_t)m.plan->n_vocab * sizeof(float));
             close_split(&s);
