@@ -77,7 +77,7 @@ enum { TILE = 64, DEEP = 16, PAD = 4, SIDE = 4 }; /* a block: 64 x 64, 16 of k a
 
 template <class T>
 __global__ void __launch_bounds__(256) gemm_f(const T *w, int n_row, int k, int kp, const float *x, int n, float *dst) {
-    __shared__ alignas(16) float a[DEEP][TILE + PAD], b[DEEP][TILE + PAD]; /* turned: [k][row], [k][column] */
+    __shared__ __align__(16) float a[DEEP][TILE + PAD], b[DEEP][TILE + PAD]; /* turned: [k][row], [k][column] */
     const int tid = (int)threadIdx.x, row0 = (int)blockIdx.x * TILE, col0 = (int)blockIdx.y * TILE;
     const int line = tid / 4, at = tid % 4 * 4; /* what this thread brings */
     const int row = row0 + line < n_row ? row0 + line : n_row - 1, col = col0 + line < n ? col0 + line : n - 1;

@@ -138,15 +138,15 @@ template <class F, int WM, int WN> WKC_FN void add_up(float (&acc)[2][4][4], gem
     typedef gemm_tile<F, WM, WN> T;
     float *buf = (float *)s.code, *a = &acc[0][0][0];
     const int lane = (int)(threadIdx.x % 32);
-    for (int half = T::WK / 2; half > 0; half /= 2) {
+    for (int part = T::WK / 2; part > 0; part /= 2) {
         __syncthreads();
-        if (wk >= half && wk < 2 * half)
+        if (wk >= part && wk < 2 * part)
             WKC_UNROLL
-            for (int i = 0; i < PART; i++) buf[((tile * half + wk - half) * PART + i) * 32 + lane] = a[i];
+            for (int i = 0; i < PART; i++) buf[((tile * part + wk - part) * PART + i) * 32 + lane] = a[i];
         __syncthreads();
-        if (wk < half)
+        if (wk < part)
             WKC_UNROLL
-            for (int i = 0; i < PART; i++) a[i] += buf[((tile * half + wk) * PART + i) * 32 + lane];
+            for (int i = 0; i < PART; i++) a[i] += buf[((tile * part + wk) * PART + i) * 32 + lane];
     }
 }
 

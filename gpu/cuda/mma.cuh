@@ -12,21 +12,21 @@
 
 #if defined(WKC_EMU)
 
-/* What the unit does, by shuffles: lane 4g + t holds what it needs of row g and of columns 2t, 2t+1. */
-WKC_FN void wkc_mma_k16(int c[4], const int a[2], int b) {
+/* What the unit does: one exchange of all fragments, then lane 4g + t adds up its four sums. steps: of k 16. */
+struct wkc_fragments {
+    int a[4], b[2];
+};
+WKC_FN void wkc_mma_emu(int c[4], const wkc_fragments &mine, int steps) {
     const int lane = (int)(threadIdx.x & 31u), g = lane / 4, t = lane % 4;
-    for (int i = 0; i < 4; i++) {
-        const int a0 = __shfl_sync(0xffffffffu, a[0], 4 * g + i), a1 = __shfl_sync(0xffffffffu, a[1], 4 * g + i);
-        for (int j = 0; j < 2; j++) {
-            const int v = __shfl_sync(0xffffffffu, b, 4 * (2 * t + j) + i);
-            c[j] = __dp4a(a0, v, c[j]);
-            c[2 + j] = __dp4a(a1, v, c[2 + j]);
-        }
-    }
+    const wkc_fragments *all = (const wkc_fragments *)wkc_emu_warp_exchange(&mine, sizeof(mine));
+    for (int s = 0; s < steps; s++)
+        for (int e = 0; e < 4; e++)
+            for (int i = 0; i < 4; i++)
+                c[e] = __dp4a(all[4 * g + i].a[2 * s + e / 2], all[4 * (2 * t + e % 2) + i].b[s], c[e]);
 }
+WKC_FN void wkc_mma_k16(int c[4], const int a[2], int b) { wkc_mma_emu(c, {{a[0], a[1], 0, 0}, {b, 0}}, 1); }
 WKC_FN void wkc_mma_k32(int c[4], const int a[4], const int b[2]) {
-    wkc_mma_k16(c, a, b[0]);
-    wkc_mma_k16(c, a + 2, b[1]);
+    wkc_mma_emu(c, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, 2);
 }
 
 #elif __CUDA_ARCH__ >= 800
