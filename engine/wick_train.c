@@ -256,6 +256,18 @@ wick_status wick_x_trainer_rank(const wick_x_trainer *t, int *rank, int *size) {
     return WICK_OK;
 }
 
+wick_status wick_x_trainer_mix(const wick_x_trainer *t, double *share, double *wanted, size_t cap, size_t *n) {
+    uint64_t sum = 0;
+    if (!t || !n || (cap && (!share || !wanted))) return WICK_E_ARG;
+    *n = t->t->s.data ? wk_data_parts(t->t->s.data) : 0;
+    for (size_t i = 0; i < *n; i++) sum += t->t->drawn[i];
+    for (size_t i = 0; i < *n && i < cap; i++) {
+        share[i] = sum ? (double)t->t->drawn[i] / (double)sum : 0;
+        wanted[i] = wk_data_part_share(t->t->s.data, (uint32_t)i);
+    }
+    return WICK_OK;
+}
+
 wick_status wick_x_trainer_sum(wick_x_trainer *t, double *value, wick_error *err) {
     if (!t || !value) return null_arg("trainer and value", err);
     return wk_comm_sum_f64(t->t->comm, value, 1, err);

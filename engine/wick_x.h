@@ -89,18 +89,22 @@ WICK_API wick_status wick_x_selftest(const char *level, uint64_t *n_compared, ch
 WICK_API wick_status wick_x_tok_train(const char *const *paths, size_t n_paths, int32_t n_vocab, const char *out,
                                       const char *json, int (*progress)(void *ud, uint64_t done, uint64_t total),
                                       void *ud, wick_error *err);
-/* Text or jsonl files -> one packed file of tokens by the tokenizer (and chat template) of a GGUF file. val_share: part
- * of the documents held out, by their hash. flags: WICK_X_SKIP_BAD, WICK_X_LOSS_ON_ALL. Errors: E_FORMAT with file,
- * line, reason; E_ARG, E_IO, E_TEMPLATE, E_CANCELED. */
-enum { WICK_X_SKIP_BAD = 1, WICK_X_LOSS_ON_ALL = 2 };
+/* Text or jsonl files -> one packed file of tokens by the tokenizer (and chat template) of a GGUF file; files of token ids
+ * of llm.c are known by their magic, raw ids only where a flag says so. mix: NULL, or [n_paths] the shares that the files
+ * shall have in the tokens trained on. val_share: part of the documents held out, by their hash. flags: WICK_X_SKIP_BAD,
+ * WICK_X_LOSS_ON_ALL, WICK_X_RAW_U16, WICK_X_RAW_U32. Errors: E_FORMAT with file, line, reason; E_ARG, E_IO, E_TEMPLATE,
+ * E_CANCELED. */
+enum { WICK_X_SKIP_BAD = 1, WICK_X_LOSS_ON_ALL = 2, WICK_X_RAW_U16 = 4, WICK_X_RAW_U32 = 8, WICK_X_MIX_MAX = 16 };
 typedef struct wick_x_data_info {
     size_t size;
     uint64_t train_tokens, val_tokens, train_docs, val_docs, train_bytes, val_bytes, bad_lines, hash;
 } wick_x_data_info;
-WICK_API wick_status wick_x_data_pack(const char *const *paths, size_t n_paths, const char *tokenizer, const char *out,
-                                      double val_share, uint32_t flags,
+WICK_API wick_status wick_x_data_pack(const char *const *paths, size_t n_paths, const double *mix, const char *tokenizer,
+                                      const char *out, double val_share, uint32_t flags,
                                       int (*progress)(void *ud, uint64_t done, uint64_t total), void *ud,
                                       wick_x_data_info *info, wick_error *err);
+/* Bytes of a token id in a file that begins with these n bytes, by its magic; 0: it is text, or nobody says. */
+WICK_API int wick_x_data_width(const void *p, size_t n);
 WICK_API wick_status wick_x_data_look(const char *path, wick_x_data_info *info, wick_error *err);
 
 /* A llama of F32 random weights (N(0, 0.02), o and down / sqrt(2 L)) with the tokenizer of a GGUF file. tied: the
@@ -208,6 +212,9 @@ WICK_API wick_status wick_x_trainer_gemms(const wick_x_trainer *t, char *text, s
 /* Loss and logits of a few tokens: for tests. logits (may be NULL): [n_tok][n_vocab]. */
 WICK_API wick_status wick_x_trainer_forward(wick_x_trainer *t, const wick_token *tok, size_t n_tok, float *logits,
                                             double *loss, wick_error *err);
+/* Of a mixture: the share of the tokens trained on so far (also before a resume) that came from each part, and the share
+ * that it was to have. *n: parts, 0: no mixture; at most cap of them are written. */
+WICK_API wick_status wick_x_trainer_mix(const wick_x_trainer *t, double *share, double *wanted, size_t cap, size_t *n);
 /* Rank and number of ranks of this process. */
 WICK_API wick_status wick_x_trainer_rank(const wick_x_trainer *t, int *rank, int *size);
 /* *value becomes the sum of all ranks' values, on each of them: for what they must agree upon. One rank: nothing happens. */

@@ -247,6 +247,17 @@ void wk_train_head(const wk_train *t) {
     say(&b);
 }
 
+void wk_train_say_mix(wk_train *t) {
+    double share[WICK_X_MIX_MAX], wanted[WICK_X_MIX_MAX];
+    size_t n = 0;
+    wk_buf b;
+    if (wick_x_trainer_mix(t->trainer, share, wanted, WICK_X_MIX_MAX, &n) || n == 0) return;
+    wk_buf_init(&b, 0);
+    for (size_t i = 0; i < n; i++) (void)wk_buf_addf(&b, "%s%.4f of %.4f", i ? ", " : "", share[i], wanted[i]);
+    wk_train_say(t, "mixture    %s \xc2\xb7 drawn %s\n", wk_show(wk_cstr(t->run.sources)).text, wk_buf_str(&b).p);
+    wk_buf_fini(&b);
+}
+
 void wk_train_head_plan(const wk_train *t) {
     wk_buf b;
     if (t->quiet || t->silent) return;
@@ -268,7 +279,9 @@ static wick_status guess_tokens(wk_train *t, wick_error *err) {
         size_t n = 0;
         WK_TRY(wk_os_map(&map, t->source[i], err));
         const size_t look = map.n < LOOK ? map.n : LOOK;
-        if (i == 0 && look && wick_model_open(t->run.tok, NULL, &m, NULL) == WICK_OK &&
+        const int width = wk_train_id_width(t, map.p, map.n);
+        if (width) rate = width;
+        if (i == 0 && look && !width && wick_model_open(t->run.tok, NULL, &m, NULL) == WICK_OK &&
             wick_tokenize(m, (const char *)map.p, look, 0, NULL, 0, &n) >= WICK_E_ARG && n > 0)
             rate = (double)look / (double)n;
         wick_model_close(m);

@@ -201,6 +201,7 @@ static int open_data(wk_setup *s, const wk_train_config *c, wk_err *err) {
     s->val.in_order = true;
     if (!c->data) return WICK_OK;
     WK_TRY(wk_data_open(&s->data, c->data, wk_tok_hash(s->store), err));
+    WK_TRY(wk_data_mix(s->data, &s->train, c->data, err));
     const uint64_t n = wk_data_samples(s->data, &s->train);
     if (n >= (uint64_t)c->batch) return WICK_OK;
     return wk_fail(err, WICK_E_ARG,

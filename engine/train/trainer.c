@@ -120,7 +120,10 @@ static int open_all(wk_trainer *t, wk_err *err) {
     WK_TRY(take_batch(t, err));
     t->schedule =
         (wk_schedule){(wk_lr_kind)t->c.schedule, t->c.steps, t->c.warmup, t->c.lr, t->c.lr_end};
-    return t->c.resume ? wk_ckpt_moments(t, t->c.resume, err) : WICK_OK;
+    if (!t->c.resume) return WICK_OK;
+    WK_TRY(wk_ckpt_moments(t, t->c.resume, err));
+    wk_data_drawn(t->s.data, &t->s.train, 0, (uint64_t)t->run.step * (uint64_t)t->c.batch, t->drawn);
+    return WICK_OK;
 }
 
 int wk_trainer_open(wk_trainer **out, const wk_train_config *c, wk_err *err) {
@@ -295,6 +298,8 @@ int wk_trainer_step(wk_trainer *t, wk_train_step *out, wk_err *err) {
     out->lr = wk_schedule_lr(&t->schedule, t->run.step);
     const int rc = update(t, out, counted, err);
     out->update_s = now_s() - t2;
+    const uint64_t first = (uint64_t)t->run.step * (uint64_t)t->c.batch;
+    wk_data_drawn(t->s.data, &t->s.train, first, first + (uint64_t)t->c.batch, t->drawn);
     t->run.step++;
     t->run.tokens += out->tokens_step;
     out->step = t->run.step;

@@ -92,6 +92,7 @@ typedef struct wk_trainer {
     size_t n_shape;
     double peak;                    /* FLOP/s over the shapes: their FLOPs over their times */
     uint64_t data_hash, base_bytes; /* of the run that is resumed; 0: a new one */
+    uint64_t drawn[WK_DATA_PARTS];  /* tokens of each part of a mixture, all ranks, the steps before a resume too */
     char *strings[5];
 } wk_trainer;
 
