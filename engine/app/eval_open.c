@@ -54,6 +54,7 @@ static int32_t rows_of(int32_t n_vocab) {
 
 static wick_status open_engine(wk_eval *e, wk_eval_model *m, int32_t n_ctx, wick_error *err) {
     wick_engine_options o = wk_session_engine(e->args);
+    if (m != &e->m) o.n_adapters = 0; /* what distances are from is the file as it is */
     WK_TRY(wick_model_open(m->path, NULL, &m->model, err));
     const int32_t trained = number_of(m->model, "n_ctx");
     m->n_vocab = number_of(m->model, "n_vocab");
