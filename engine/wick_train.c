@@ -64,6 +64,8 @@ static wick_status read_options(wk_train_config *c, const wick_x_train_options *
     if (a.gemm < 0 || a.gemm >= WK_SGEMM_ENGINE_COUNT)
         return wk_fail(err, WICK_E_ARG, "gemm is %d, wanted 0 .. %d", (int)a.gemm,
                        WK_SGEMM_ENGINE_COUNT - 1);
+    if (a.optimizer < 0 || a.optimizer >= WK_OPTIM_COUNT)
+        return wk_fail(err, WICK_E_ARG, "optimizer is %d, wanted 0 .. %d", (int)a.optimizer, WK_OPTIM_COUNT - 1);
     if (a.threads < 0 || a.threads > 1024)
         return wk_fail(err, WICK_E_ARG, "threads is %d, wanted 0 .. 1024", (int)a.threads);
     if (a.keep < 0 || a.micro < 0 || a.n_ctx < 0)
@@ -95,6 +97,7 @@ static wick_status read_options(wk_train_config *c, const wick_x_train_options *
                            .keep = a.keep,
                            .fit_check = !a.no_fit_check,
                            .ranks = a.ranks != 0,
+                           .optimizer = a.optimizer,
                            .cpu_mask = wk_setup_cpu_mask(),
                            .arith = WICK_ARITH};
     return WICK_OK;

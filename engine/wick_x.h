@@ -133,6 +133,8 @@ WICK_API wick_status wick_x_quantize(const char *in, const char *type, const cha
 typedef struct wick_x_trainer wick_x_trainer;
 enum { WICK_X_LR_COSINE, WICK_X_LR_LINEAR, WICK_X_LR_WSD, WICK_X_LR_CONST };
 enum { WICK_X_GEMM_AUTO, WICK_X_GEMM_WICK, WICK_X_GEMM_ONEDNN };
+/* 8, 6 and 4 bytes a parameter: m and v in f32; v in bf16, rounded by chance; momentum alone. */
+enum { WICK_X_ADAMW, WICK_X_ADAMW_V16, WICK_X_SGD };
 typedef struct wick_x_train_options {
     size_t size;
     const char *model;   /* GGUF */
@@ -157,10 +159,11 @@ typedef struct wick_x_train_options {
     int32_t keep;        /* checkpoints kept beside the best; 0: all */
     int32_t no_fit_check;
     int32_t ranks;       /* 1: take part in a job started by mpirun; needs a build with MPI */
+    int32_t optimizer;   /* WICK_X_ADAMW...; beta1 is the momentum of SGD */
 } wick_x_train_options;
 #define WICK_X_TRAIN_OPTIONS_INIT                                                                                      \
     {sizeof(wick_x_train_options), 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, WICK_AUTO, 1000, WICK_AUTO, WICK_X_LR_COSINE, 1e-3,    \
-     0.1, 0.1, 0.9, 0.95, 1e-8, 1.0, 1, WICK_X_GEMM_AUTO, 0, 3, 0, 0}
+     0.1, 0.1, 0.9, 0.95, 1e-8, 1.0, 1, WICK_X_GEMM_AUTO, 0, 3, 0, 0, WICK_X_ADAMW}
 
 /* What a run takes, from headers alone: bytes by part, FLOPs, nothing is allocated. */
 typedef struct wick_x_train_cost {

@@ -285,6 +285,7 @@ static wick_status read_numbers(wk_train *t, wick_error *err) {
     r->recompute = a->v[WK_ARG_RECOMPUTE].i - 1; /* auto, off, on */
     r->warmup = number(a, WK_ARG_WARMUP, WICK_AUTO);
     r->schedule = a->v[WK_ARG_SCHEDULE].i;
+    r->optimizer = a->v[WK_ARG_OPTIMIZER].i;
     r->lr = a->v[WK_ARG_LR].d;
     r->lr_end = 0;
     r->decay = t->tune ? 0 : 0.1;
@@ -306,12 +307,12 @@ static wick_status read_numbers(wk_train *t, wick_error *err) {
 static wick_status read_resume(wk_train *t, wick_error *err) {
     static const wk_arg_id fixed[] = {
         WK_ARG_PRESET,   WK_ARG_LIKE,        WK_ARG_TRAIN_MODEL, WK_ARG_DATA,        WK_ARG_TRAIN_TOK, WK_ARG_FOR,
-        WK_ARG_DATA_FORMAT, WK_ARG_DATA_MIX,
+        WK_ARG_DATA_FORMAT, WK_ARG_DATA_MIX, WK_ARG_OPTIMIZER,
         WK_ARG_TRAIN_N,  WK_ARG_TRAIN_STEPS, WK_ARG_TRAIN_CTX,   WK_ARG_TRAIN_BATCH, WK_ARG_MICRO,     WK_ARG_LR,
         WK_ARG_SCHEDULE, WK_ARG_WARMUP,      WK_ARG_TRAIN_SEED,  WK_ARG_VAL_SHARE,   WK_ARG_RECOMPUTE, WK_ARG_UNTIL,
         WK_ARG_RUN_DIR,  WK_ARG_DOC_MASK,    WK_ARG_LORA_RANK,   WK_ARG_LORA_ALPHA,  WK_ARG_LORA_ON};
     static const char *const names[] = {"preset",   "like",     "model", "data",      "tok",       "for",
-                                        "data-format", "mix",
+                                        "data-format", "mix", "optimizer",
                                         "tokens",   "steps",    "ctx",   "batch",     "micro",     "lr",
                                         "schedule", "warmup",   "seed",  "val-share", "recompute", "until",
                                         "out",      "doc-mask", "rank",  "alpha",     "on"};

@@ -111,7 +111,8 @@ static int open_all(wk_trainer *t, wk_err *err) {
     if (t->s.cost.fits == 0 && t->c.fit_check) return wk_setup_refuse(&t->s, err);
     const wk_texec_options o = {.team = t->team, .k = &t->k, .gk = &t->gk, .gemm = t->gemm};
     const wk_optim_options p = {
-        .decay = t->c.decay, .beta1 = t->c.beta1, .beta2 = t->c.beta2, .eps = t->c.eps};
+        .decay = t->c.decay, .beta1 = t->c.beta1, .beta2 = t->c.beta2, .eps = t->c.eps,
+        .kind = (wk_optim_kind)t->c.optimizer};
     WK_TRY(probe_products(t, err));
     WK_TRY(wk_texec_new(&t->x, t->s.grad, &o, err));
     if (!t->s.adapter) wk_store_drop(t->s.store); /* the weights are f32 now */

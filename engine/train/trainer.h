@@ -24,6 +24,7 @@ typedef struct wk_train_config {
     int32_t gemm, threads, keep;
     bool fit_check, ranks;
     uint32_t cpu_mask;
+    int32_t optimizer; /* wk_optim_kind */
     int32_t arith; /* WICK_ARITH of the library: a run that goes on with another one is told so */
 } wk_train_config;
 
