@@ -132,7 +132,7 @@ const char *wk_eval_task_name(wk_eval_task t) {
 
 wk_eval_row *wk_eval_row_add(wk_eval *e, wk_eval_task task, const char *metric, double value, uint64_t n,
                              const char *of) {
-    if (e->n_row == WK_EVAL_ROWS) return NULL;
+    if (e->second || e->n_row == WK_EVAL_ROWS) return NULL;
     wk_eval_row *r = &e->row[e->n_row++];
     *r = (wk_eval_row){.task = wk_eval_task_name(task), .metric = metric, .value = value, .n = n, .of = of};
     return r;

@@ -85,6 +85,7 @@ static void put_object(wk_eval *e) {
     wk_emit_begin(o, "done");
     wk_emit_str(o, "model", wk_cstr(e->m.path));
     if (e->other.path) wk_emit_str(o, "other", wk_cstr(e->other.path));
+    if (e->rival.path) wk_emit_str(o, "against", wk_cstr(e->rival.path));
     put_adapters(e);
     wk_emit_int(o, "ctx", e->m.n_ctx);
     wk_emit_bool(o, "bos", e->m.bos >= 0);

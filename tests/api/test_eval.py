@@ -192,6 +192,41 @@ def adapters(tmp, lib):
     refused("--lora: scale", [TINY, "--lora", lora + ":5000"] + data, 2, ["5000"])
 
 
+def rivals(tmp):
+    """Two models on the same items: the difference is that of their numbers, its interval narrower than either's."""
+    text, swag, last = (os.path.join(tmp, n) for n in ("text.txt", "swag.txt", "last.jsonl"))
+    args = ["--task", "ppl,hellaswag,lastword", "--data", "ppl=" + text, "--data", "hellaswag=" + swag, "--data", "lastword=" + last, "-c", "64"]
+    one, _ = results([TINY] + args)
+    two, _ = results([OTHER] + args)
+    both, o = results([TINY, "--against", OTHER] + args)
+    check("the rival is named", o["against"] == OTHER, o)
+    check("the first model's numbers stay", all(both[k]["value"] == r["value"] for k, r in one.items()) and len(both) == len(one) + 3, both)
+    for task, metric in (("ppl", "loss"), ("hellaswag", "acc_norm"), ("lastword", "greedy match")):
+        d = both[task, metric + ", difference"]
+        check(f"{task}: the difference", near(d["value"], one[task, metric]["value"] - two[task, metric]["value"], 1e-9), (d, one, two))
+        check(f"{task}: the interval holds it", d.get("low", d["value"]) <= d["value"] <= d.get("high", d["value"]), d)
+    d = both["ppl", "loss, difference"]
+    check("windows are what is drawn", d["n"] == both["ppl", "windows"]["n"] and d["low"] < d["high"], d)
+    again, _ = results([TINY, "--against", OTHER, "-t", "1", "--batch", "7"] + args)
+    check("the same again", again == both, again)
+    seeds = [results([TINY, "--against", OTHER, "--seed", str(i)] + args)[0]["ppl", "loss, difference"] for i in range(2, 6)]
+    check("--seed draws others", any((s["low"], s["high"]) != (d["low"], d["high"]) for s in seeds) and all(s["value"] == d["value"] for s in seeds), seeds)
+    back, _ = results([OTHER, "--against", TINY] + args)
+    check("the other way round", near(back["ppl", "loss, difference"]["value"], -d["value"], 1e-9), back)
+    zero, _ = results([TINY, "--against", TINY] + args)
+    check("no difference from itself", zero["ppl", "loss, difference"]["value"] == 0 and "low" not in zero["ppl", "loss, difference"], zero)
+    events, _ = items(tmp, [TINY, "--task", "hellaswag", "--data", swag, "--against", OTHER])
+    check("events are the first model's", len(events) == len(SWAG), events)
+    refused("--against: no file", [TINY, "--against", tmp + "/none.gguf", "--data", text], 1, ["none.gguf"])
+    made = os.path.join(tmp, "learn.run")  # a model with a tokenizer of its own
+    p = subprocess.run([WICK, "train", "--preset", "260k", "--data", os.path.join(tmp, "learn.txt"), "--steps", "1", "--ctx", "64", "--batch", "1", "-t", "1", "--gemm", "wick",
+                        "--sample-every", "0", "--val-share", "0", "-o", made], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+    if p.returncode == 0:
+        refused("--against: another tokenizer", [TINY, "--against", made + "/latest/model.gguf", "--data", text, "-c", "64", "-q"], 2, ["learn.run", "tokenizer"])
+    else:
+        check("a model of another tokenizer", not os.path.exists(os.path.join(tmp, "learn.txt")), p.stderr)
+
+
 def argmax(v):
     return v.index(max(v))
 
@@ -349,6 +384,7 @@ with tempfile.TemporaryDirectory() as folder:
     adapters(folder, one)
     choice(folder, one)
     lastword(folder, one)
+    rivals(folder)
     generation(folder)
     refusals(folder)
     if one:
