@@ -21,7 +21,7 @@ typedef enum wk_arg_id {
     WK_ARG_COUNT
 } wk_arg_id;
 
-enum { WK_ARG_LISTS = 6, WK_ARG_LIST_MAX = 64, WK_ARG_POSITIONAL_MAX = 8, WK_ARG_LORA_MAX = 8 };
+enum { WK_ARG_LISTS = 7, WK_ARG_LIST_MAX = 64, WK_ARG_POSITIONAL_MAX = 8, WK_ARG_LORA_MAX = 8 };
 
 /* Where a value comes from; the higher one wins. */
 typedef enum wk_from { WK_FROM_DEFAULT, WK_FROM_CONFIG, WK_FROM_ENV, WK_FROM_FLAG, WK_FROM_CHAT } wk_from;
