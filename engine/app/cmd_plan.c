@@ -33,6 +33,8 @@ static const char *verdict(const wick_fit_result *f, int *code) {
     return f->fits ? tight ? "tight" : "fits" : "does not fit";
 }
 
+static bool is_device_full(const wick_fit_result *f) { return f->device_free && f->device_need > f->device_free; }
+
 enum { CTX_STEP = 256 };
 
 /* The longest context that fits, in steps of 256 tokens: the smallest change that helps. 0: none does. */
@@ -62,7 +64,7 @@ static void put_table(wk_emit *e, const wk_args *a, const wick_fit_result *f, co
                           (double)f->device_free / 1e6, f->device);
     (void)wk_buf_addf(b, "needs        %9.1f MB  (with 67 MB of margin)\navailable    %9.1f MB\nverdict      %s\n",
                       (double)f->need / 1e6, (double)f->available / 1e6, word);
-    if (!f->fits && f->device_free && f->device_need > f->device_free)
+    if (is_device_full(f))
         (void)wk_buf_adds(b, "fits with    fewer layers on the device: --gpu-layers auto takes what fits\n");
     else if (!f->fits && fitting)
         (void)wk_buf_addf(b, "fits with    --ctx %d\n", (int)fitting);
@@ -87,7 +89,7 @@ static void put_object(wk_emit *e, const wk_args *a, const wick_fit_result *f, c
     wk_emit_int(e, "gpu_layers", f->gpu_layers);
     if (f->gpu_layers) wk_emit_int(e, "device_need", (int64_t)f->device_need);
     if (f->gpu_layers) wk_emit_int(e, "device_free", (int64_t)f->device_free);
-    if (!f->fits) wk_emit_int(e, "ctx_that_fits", fitting);
+    if (!f->fits && !is_device_full(f)) wk_emit_int(e, "ctx_that_fits", fitting);
     wk_emit_done(e);
 }
 
@@ -96,7 +98,7 @@ static wick_status memory(const wk_args *a, wk_emit *e, int *code, wick_error *e
     const wick_engine_options o = wk_session_engine(a);
     WK_TRY(wick_fit(a->model_path, &o, &f, err));
     const char *word = verdict(&f, code);
-    const int32_t fitting = f.fits ? 0 : longest_context(a, &f);
+    const int32_t fitting = f.fits || is_device_full(&f) ? 0 : longest_context(a, &f);
     if (e->mode == WK_EMIT_TEXT)
         put_table(e, a, &f, word, fitting);
     else

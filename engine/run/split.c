@@ -221,7 +221,7 @@ static int split_wait(wk_exec *x, wk_err *err) {
     const int rc = end_part(x, last, x->bad_tok, err);
     x->bad_tok = NULL;
     x->wall_ns += wk_os_now_ns() - t0;
-    x->n_pass++;
+    if (!rc) x->n_pass++;
     return name_part(x, last, rc, err);
 }
 

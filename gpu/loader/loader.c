@@ -13,6 +13,10 @@
 
 enum { KIND_MAX = 16, MAX_INDEX = 1023 };
 
+#ifndef WK_LIBDIR
+#define WK_LIBDIR "lib" /* where the build installs libraries, below the prefix: "lib64", "lib/x86_64-linux-gnu" */
+#endif
+
 const char *wk_gpu_kind(int i) {
     static const char *const kinds[] = {"cuda"};
     return i >= 0 && (size_t)i < WK_COUNT(kinds) ? kinds[i] : NULL;
@@ -81,7 +85,7 @@ static bool own_folder(char out[PATH_MAX]) {
 
 /* The first place that has it. */
 static int find_kind(char out[PATH_MAX], const char *kind, size_t n, wk_err *err) {
-    static const char *const beside[] = {"", "/wick", "/../lib", "/../lib/wick"};
+    static const char *const beside[] = {"", "/wick", "/../lib", "/../lib/wick", "/../" WK_LIBDIR, "/../" WK_LIBDIR "/wick"};
     char folder[PATH_MAX];
     if (!own_folder(folder))
         return wk_fail(err, WICK_E_DEVICE, "%.*s: the folder that this program lies in cannot be found", (int)n, kind);
@@ -90,7 +94,7 @@ static int find_kind(char out[PATH_MAX], const char *kind, size_t n, wk_err *err
         if (len > 0 && len < PATH_MAX && access(out, F_OK) == 0) return WICK_OK;
     }
     return wk_fail(err, WICK_E_DEVICE,
-                   "no module for %.*s: libwick_%.*s.so is neither in %s nor in wick, ../lib, ../lib/wick beside it", (int)n,
+                   "no module for %.*s: libwick_%.*s.so is neither in %s nor in wick or ../lib beside it", (int)n,
                    kind, (int)n, kind, wk_show(wk_cstr(folder)).text);
 }
 

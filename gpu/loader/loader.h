@@ -2,8 +2,9 @@
  *
  * A device is named "cuda" or "cuda:1" (the module libwick_cuda.so that lies with this library, device 0 or 1), or
  * "/abs/libwick_x.so", "/abs/libwick_x.so:1" (any module, by its absolute path). A kind is looked for in the folder of
- * this library or program, in wick/ below it, and in ../lib and ../lib/wick beside it, and nowhere else: what the
- * environment or the current folder hold cannot put a module in its place. */
+ * this library or program, in wick/ below it, and in ../lib and ../lib/wick beside it (and where the build installs
+ * libraries, if that is not lib), and nowhere else: what the environment or the current folder hold cannot put a module
+ * in its place. */
 #ifndef WK_LOADER_H
 #define WK_LOADER_H
 
