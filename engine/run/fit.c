@@ -137,7 +137,7 @@ static void describe(wk_fit *f, const wk_offload *off, const wk_plan *p) {
     wk_buf b;
     wk_buf_init(&b, sizeof(f->device) - 1);
     wk_offload_text(off, p, &b); /* what has no room is left out */
-    (void)snprintf(f->device, sizeof(f->device), "%s", b.p ? b.p : "");
+    (void)snprintf(f->device, sizeof(f->device), "%s", b.n ? b.p : off->ops ? off->name : "cpu");
     wk_buf_fini(&b);
     (void)snprintf(f->dev_name, sizeof(f->dev_name), "%s", off->name);
     f->n_layer = p->n_layer;

@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 
+#include "engine/base/arena.h"
 #include "engine/base/attr.h"
 #include "engine/wick.h"
 #include "engine/wick_x.h"
@@ -378,6 +379,38 @@ static void test_fails_at_work(void **s) {
     close_all(NULL, m);
 }
 
+/* Opening with each allocation failing in turn: refused, and nothing is left open. With "auto" too: what fails on the way
+ * to the device may end on the cpu, which then says so. */
+static void test_no_memory(void **s) {
+    (void)s;
+    static const char *const device[] = {"cuda", "auto"};
+    wick_model *m = open_model();
+    for (size_t d = 0; d < WK_COUNT(device); d++) {
+        const uint64_t from = wk_alloc_count();
+        wick_engine_close(open_engine(m, device[d], 3));
+        const uint64_t most = wk_alloc_count() - from;
+        int n_refused = 0;
+        for (uint64_t n = 1; n <= most; n++) {
+            wick_error err = {0};
+            wick_engine *e = NULL;
+            const wick_engine_options o = with(device[d], 3);
+            said[0] = 0;
+            wk_alloc_fail_at(n, false);
+            const wick_status rc = wick_engine_open(m, &o, &e, &err);
+            wk_alloc_fail_at(0, false);
+            if (rc && (rc != err.code || !err.message[0] || e)) fail_msg("%d, \"%s\"", (int)rc, err.message);
+            if (!rc && stats_of(e).gpu_layers != 3) heard("device auto: everything runs on the cpu: ");
+            if (!rc && stats_of(e).gpu_layers == 3) assert_memory_equal(stats_of(e).device, "twin:0", 6);
+            n_refused += rc != 0;
+            wick_engine_close(e);
+            assert_int_equal(twin->n_open, twin->n_close);
+            assert_int_equal(twin->n_prepare, twin->n_unprepare);
+        }
+        assert_true(most > 50 && n_refused > 20);
+    }
+    close_all(NULL, m);
+}
+
 /* ---- what is said of devices --------------------------------------------------------------------- */
 
 typedef struct list {
@@ -461,7 +494,8 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup(name, before)
     const struct CMUnitTest tests[] = {
         TEST(test_layers),       TEST(test_none),          TEST(test_auto_layers), TEST(test_cannot), TEST(test_slower),
-        TEST(test_unusable),     TEST(test_does_not_fit),  TEST(test_fails_at_work), TEST(test_list), TEST(test_trace),
+        TEST(test_unusable),     TEST(test_does_not_fit),  TEST(test_fails_at_work), TEST(test_no_memory),
+        TEST(test_list),         TEST(test_trace),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }
