@@ -120,7 +120,8 @@ static void put_device(void *ud, const wick_x_device *v) {
     (void)snprintf(text, sizeof(text),
                    "reads %.0f GB/s, copies %.1f GB/s there, %.1f GB/s back, %.0f T int8 and %.0f T f16 operations/s",
                    v->read_rate / 1e9, v->put_rate / 1e9, v->get_rate / 1e9, v->int8_rate / 1e12, v->f16_rate / 1e12);
-    row(d, "", text, NULL, NULL);
+    (void)snprintf(name, sizeof(name), "%.70s rates", v->spec);
+    row(d, name, text, NULL, NULL);
 }
 
 static wick_status examine(doctor *d, const wk_args *a, wick_error *err) {
