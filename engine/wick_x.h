@@ -29,6 +29,21 @@ WICK_API wick_status wick_x_machine(int *n_core, int *n_affinity, double *quota,
 
 /* Bytes that may be taken (MemAvailable and cgroup headroom) and the cgroup's limit (0: none). */
 WICK_API wick_status wick_x_memory(uint64_t *available, uint64_t *cgroup_limit);
+/* Devices beside the cpu, and those that might be. why: in one sentence what is missing, "" for one that can be used. */
+typedef struct wick_x_device {
+    size_t size;
+    char spec[256];                /* what wick_engine_options.device takes: "cuda:0"; for what is missing "cuda" */
+    char name[96], driver[64];     /* "NVIDIA H100 PCIe", "CUDA 12.4, driver 550.54" */
+    char why[256];
+    uint64_t mem_total, mem_free;  /* bytes */
+    double read_rate;              /* bytes a second of the device reading its own memory; 0: not measured, as below */
+    double put_rate, get_rate;     /* bytes a second of copies to and from it */
+    double int8_rate, f16_rate;    /* operations a second */
+} wick_x_device;
+/* Calls on_device for each device of each kind that is known (spec NULL), or of one kind or module ("cuda",
+ * "/abs/libwick_x.so"). measure: a second at most a device. E_ARG: spec is no name of a device. */
+WICK_API wick_status wick_x_devices(const char *spec, int measure, void (*on_device)(void *ud, const wick_x_device *d),
+                                    void *ud, wick_error *err);
 /* Read bandwidth of this machine: best of some passes over bytes of memory. Takes a fraction of a second. */
 WICK_API wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wick_error *err);
 /* What one token costs: bytes of packed weights that a decode step reads (the vocabulary projection among them), bytes of
@@ -56,7 +71,8 @@ WICK_API wick_status wick_x_pass_run(wick_engine *e, const wick_x_pass *o, doubl
                                      wick_error *err);
 /* Time by kind of work. on starts at zero or stops; a pass_run that comes first after it adds its timed passes alone,
  * later ones their warmup too, requests all they do. read calls on_row once per kind: seconds summed over all threads
- * since then, calls 0 where not counted; "wall" and "pass" (calls) come first. */
+ * since then, calls 0 where not counted; "wall" and "pass" (calls) come first. "copy" is time as it passes: values that
+ * went from device to device. */
 WICK_API wick_status wick_x_trace(wick_engine *e, int on, wick_error *err);
 WICK_API wick_status wick_x_trace_read(wick_engine *e,
                                        void (*on_row)(void *ud, const char *name, double seconds, uint64_t calls),
