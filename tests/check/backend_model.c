@@ -203,7 +203,7 @@ static void check_plan(bc *c, const char *path, const wk_plan_options *o, bool a
     if (wk_store_open(&s, path, &err) || wk_plan_build(&p, s, o, &err)) {
         if (err.code != WICK_E_UNSUPPORTED) bc_fail(c, "%s", err.message); /* a q8_0 cache of heads of 16 */
     } else {
-        const double bound = o->kv_type == WK_KV_F32 ? BC_EXACT : BC_ROUNDED;
+        const double bound = bc_cache_bound(o->kv_type);
         cut k = {.n = 1, .border = {0, p->n_layer + 1}, .side = {CPU}};
         if (run(c, p, &k, NULL, want, bound)) check_cuts(c, p, name, want, bound, all);
     }

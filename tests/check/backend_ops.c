@@ -347,7 +347,7 @@ static void check_attention(bc *c, const heads *a, int kv, ck_data data) {
     attention_plan(&h, a, kv);
     c->op_case[WK_OP_kvput]++;
     if (finish(c, &h) && bc_can(c, &h.p, &h.part, WK_OP_attn, -1) && open_both(c, &h, x)) {
-        run_attention(c, &h, x, data, kv == WK_KV_F32 ? BC_EXACT : BC_ROUNDED);
+        run_attention(c, &h, x, data, bc_cache_bound(kv));
         close_both(c, x);
     }
     fini(&h);
