@@ -205,7 +205,7 @@ static void check_shape(int fmt, int n_row, int k, const int *n, int count) {
 }
 
 /* Every number of tokens with one number of rows, every number of rows with some tokens, k from one block to several
- * stages. `test_cuda_mat all`: everything with everything, minutes. */
+ * stages. `test_cuda_mat all`: everything with everything, minutes; another word: the test of that name. */
 static bool everything;
 static void test_products(void **state) {
     (void)state;
@@ -293,7 +293,9 @@ static void test_embed(void **state) {
             for (size_t i = 0; i < y.size(); i++) {
                 const int32_t r = id[i / (size_t)k];
                 const float want = r < 0 || r >= 48 ? 0.0f : w[(size_t)r * (size_t)k + i % (size_t)k] * scale;
-                if (y[i] != want) fail_msg("%s: row %d, value %d: %g, not %g", wk_formats[fmt].name, (int)r, (int)i % k, y[i], want);
+                if (y[i] != want)
+                    fail_msg("%s: row %d, value %d: %g, not %g", wk_formats[fmt].name, (int)r, (int)i % k, (double)y[i],
+                             (double)want);
             }
             cudaFree(tok), cudaFree(dst), cudaFree(x.p);
         }
@@ -344,6 +346,7 @@ static void test_vector(void **state) {
 
 int main(int argc, char **argv) {
     everything = argc > 1 && !strcmp(argv[1], "all");
+    if (argc > 1 && !everything) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_quant),    cmocka_unit_test(test_embed),
                                        cmocka_unit_test(test_vector),   cmocka_unit_test(test_refused),
                                        cmocka_unit_test(test_nan),      cmocka_unit_test(test_float_lengths),
