@@ -159,15 +159,14 @@ static bool take_memory(wk_texec *x, const sizes *z) {
 /* ---- weights as f32 ------------------------------------------------------------------------------ */
 
 /* Row i of a weight; a vector is its own only row, its values in un-rotated order. */
-static void decode_row(float *dst, const wk_weight *w, int32_t i) {
-    const wk_format *f = &wk_formats[w->fmt];
+static void decode_row(const wk_kernels *k, float *dst, const wk_weight *w, int32_t i) {
     if (!w->is_vector || !w->unrotate) {
-        f->decode(dst, w->data + (size_t)(w->is_vector ? 0 : wk_weight_row(w, i)) * w->row_bytes,
-                  w->k);
+        k->decode[w->fmt](dst, w->data + (size_t)(w->is_vector ? 0 : wk_weight_row(w, i)) * w->row_bytes,
+                          w->k);
         return;
     }
     for (int32_t j = 0; j < w->k; j++) /* F kinds alone store vectors: a value is a block */
-        f->decode(dst + j, w->data + (size_t)wk_weight_row(w, j) * f->bytes, 1);
+        k->decode[w->fmt](dst + j, w->data + (size_t)wk_weight_row(w, j) * wk_formats[w->fmt].bytes, 1);
 }
 
 static int check_row(const wk_weight *w, int32_t i, wk_err *err) {
@@ -186,7 +185,7 @@ static int load(wk_texec *x, wk_err *err) {
             param >= 0 ? (float *)(void *)x->params.p + x->g->param[param].off : x->vector[i];
         for (int32_t r = 0; r < n_row; r++) {
             WK_TRY(check_row(w, r, err));
-            if (dst) decode_row(dst + (size_t)r * (size_t)w->k, w, r);
+            if (dst) decode_row(x->o.k, dst + (size_t)r * (size_t)w->k, w, r);
         }
     }
     return WICK_OK;
@@ -211,7 +210,7 @@ static void decode_share(void *ud, int rank) {
     const int32_t n = d->r1 - d->r0;
     for (int32_t i = wk_share(n, rank, d->x->n_thread); i < wk_share(n, rank + 1, d->x->n_thread);
          i++)
-        decode_row(d->x->decoded + (size_t)i * (size_t)d->w->k, d->w, d->r0 + i);
+        decode_row(d->x->o.k, d->x->decoded + (size_t)i * (size_t)d->w->k, d->w, d->r0 + i);
 }
 
 const float *wk_tmatrix(wk_texec *x, int32_t weight, int32_t r0, int32_t r1) {

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "engine/train/exec_impl.h"
-#include "simd/format.h"
 
 /* Rows of destination 0 that belong to a rank. */
 typedef struct rows {
@@ -27,8 +26,7 @@ void wk_texec_embed(wk_texec *x, const wk_tstep *s, int rank, int n) {
                    (const float *)(void *)x->params.p + x->g->param[param].off + (size_t)id * r.dim,
                    r.dim * sizeof(float));
         else
-            wk_formats[w->fmt].decode(y, w->data + (size_t)wk_weight_row(w, id) * w->row_bytes,
-                                      w->k);
+            x->o.k->decode[w->fmt](y, w->data + (size_t)wk_weight_row(w, id) * w->row_bytes, w->k);
         if (s->of->scale != 1.0f) x->o.k->scale(y, y, s->of->scale, (int)r.dim);
     }
 }
