@@ -43,11 +43,14 @@ double wk_grad_flops(const wk_grad *g, int32_t n_ctx) {
         const wk_tstep *s = &g->step[i];
         const wk_weight *w = s->w >= 0 ? &g->plan->weight[s->w] : NULL;
         const double product = w ? 2.0 * (double)n_ctx * (double)w->n_row * (double)w->k : 0.0;
+        const double thin = s->thin >= 0 ? 2.0 * (double)n_ctx * (double)g->plan->weight[s->thin].n_row *
+                                               (double)g->plan->weight[s->thin].k
+                                         : 0.0;
         const double attn = pairs(n_ctx, s->of->window) * s->of->n_head * s->of->head_dim;
         switch (s->op) {
         case WK_OP_matmul:
         case WK_TOP_matmul_dx:
-        case WK_TOP_matmul_dw: sum += product; break;
+        case WK_TOP_matmul_dw: sum += product + thin; break;
         case WK_TOP_head: sum += product * (1 + (s->dst[0] >= 0) + (s->param >= 0)); break;
         case WK_OP_attn: sum += 4 * attn; break;
         case WK_TOP_attn_dx: sum += 10 * attn; break;
