@@ -108,7 +108,7 @@ template <class F, bool SIGNED> WKC_FN void wkc_codes(int code[8], const wkc_raw
             c[i] = r.low[i / 2 % F::LOW] >> (4 * (i % 2)) & 0x0f0f0f0fu;
         else
             c[i] = r.low[i / 4 % F::LOW] >> (2 * (i % 4)) & 0x03030303u;
-        const uint32_t one = r.high[0] >> i & 0x01010101u;
+        const uint32_t one = F::HIGH == 1 ? r.high[0] >> i & 0x01010101u : 0;
         if (F::LOOK == WKC_LOOK_IQ2) { /* 8, 25, 43; a byte is never 0, so that minus never carries */
             const uint32_t size = 0x08080808u + 17u * (c[i] & 0x01010101u) + 35u * (c[i] >> 1 & 0x01010101u);
             c[i] = (size ^ one * 255u) + one;

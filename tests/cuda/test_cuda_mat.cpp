@@ -204,18 +204,21 @@ static void check_shape(int fmt, int n_row, int k, const int *n, int count) {
     cudaFree(x.p);
 }
 
-/* All numbers of tokens with few rows, all numbers of rows with few tokens, k from one block to several stages. */
+/* Every number of tokens with one number of rows, every number of rows with some tokens, k from one block to several
+ * stages. `test_cuda_mat all`: everything with everything, minutes; another word: the test of that name. */
+static bool everything;
 static void test_products(void **state) {
     (void)state;
-    const int all[] = {1, 2, 3, 7, 8, 9, 16, 17, 33}, some[] = {1, 3, 9}, many[] = {65, 130};
-    const int n_row[] = {1, 15, 16, 17, 48, 130};
+    const int all[] = {1, 2, 3, 7, 8, 9, 16, 17, 33}, some[] = {2, 9}, many[] = {130}, n_row[] = {1, 15, 16, 17, 48, 130};
     for (int fmt = 0; fmt < WK_FMT_COUNT; fmt++) {
         const int block = wk_formats[fmt].block == 1 ? 32 : wk_formats[fmt].block;
-        for (size_t i = 0; i < WK_COUNT(n_row); i++)
-            for (int b = 1; b <= 3; b++)
-                check_shape(fmt, n_row[i], b * block, n_row[i] == 17 || b == 3 ? all : some,
-                            n_row[i] == 17 || (b == 3 && n_row[i] < 100) ? (int)WK_COUNT(all) : (int)WK_COUNT(some));
-        check_shape(fmt, 5, 2304, all, (int)WK_COUNT(all)); /* 72 units: warps share k */
+        for (int i = 0; i < (int)WK_COUNT(n_row); i++)
+            for (int b = 1; b <= 3; b++) {
+                const bool whole = everything || (n_row[i] == 17 && b == 3);
+                if (!whole && b != 1 + i % 3) continue;
+                check_shape(fmt, n_row[i], b * block, whole ? all : some, (int)(whole ? WK_COUNT(all) : WK_COUNT(some)));
+            }
+        check_shape(fmt, 5, 2304, some, (int)WK_COUNT(some)); /* 72 units: warps share k */
         check_shape(fmt, 70, 256, many, (int)WK_COUNT(many));
     }
 }
@@ -225,7 +228,7 @@ static void test_float_lengths(void **state) {
     (void)state;
     const int n[] = {1, 3, 9, 70};
     for (int fmt = WK_FMT_F32; fmt <= WK_FMT_BF16; fmt++)
-        for (int k : {1, 3, 4, 7, 12, 15, 17, 66, 1028, 1031}) check_shape(fmt, 19, k, n, 4);
+        for (int k : {1, 4, 15, 66, 1028, 1031}) check_shape(fmt, 19, k, n, 4);
 }
 
 static void test_quant(void **state) {
@@ -290,7 +293,9 @@ static void test_embed(void **state) {
             for (size_t i = 0; i < y.size(); i++) {
                 const int32_t r = id[i / (size_t)k];
                 const float want = r < 0 || r >= 48 ? 0.0f : w[(size_t)r * (size_t)k + i % (size_t)k] * scale;
-                if (y[i] != want) fail_msg("%s: row %d, value %d: %g, not %g", wk_formats[fmt].name, (int)r, (int)i % k, y[i], want);
+                if (y[i] != want)
+                    fail_msg("%s: row %d, value %d: %g, not %g", wk_formats[fmt].name, (int)r, (int)i % k, (double)y[i],
+                             (double)want);
             }
             cudaFree(tok), cudaFree(dst), cudaFree(x.p);
         }
@@ -339,7 +344,9 @@ static void test_vector(void **state) {
         }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    everything = argc > 1 && !strcmp(argv[1], "all");
+    if (argc > 1 && !everything) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_quant),    cmocka_unit_test(test_embed),
                                        cmocka_unit_test(test_vector),   cmocka_unit_test(test_refused),
                                        cmocka_unit_test(test_nan),      cmocka_unit_test(test_float_lengths),
