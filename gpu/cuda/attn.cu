@@ -27,6 +27,13 @@ static int64_t slots(int64_t n_tok, int64_t n_seq, int32_t n_head, int32_t n_spl
 
 static size_t slot_bytes(const wkc_kv *kv) { return sizeof(float2) + (size_t)kv->head_dim * sizeof(float); }
 
+/* Tiles of a batch at most. Sequences that have any, and so tiles that are not full, are few: each of them brings more
+ * than WKC_FEW tokens. */
+static int64_t tiles(int64_t n_tok, int64_t n_seq, int64_t group) {
+    const int64_t n = n_tok / (WKC_FEW + 1);
+    return n_tok * group / WKC_TILE_COLS + (n < n_seq ? n : n_seq);
+}
+
 /* For any number of pages: a batch may say more than there are (max_page), and at BLOCKS it ends anyway. */
 size_t wkc_attn_scratch(const wkc_kv *kv, int32_t n_head, int32_t max_tok, uint32_t n_page) {
     (void)n_page;
@@ -51,7 +58,10 @@ void wkc_attn(cudaStream_t s, const wkc_kv *kv, int32_t layer, int32_t n_head, f
     a.n_split = split_of(b->n_seq, kv->n_head_kv, b->max_page, window);
     a.ml = (float2 *)scratch;
     a.o = (float *)(a.ml + slots(b->n_tok, b->n_seq, n_head, a.n_split));
-    if (b->n_tok > WKC_FEW) wkc_attn_tile(s, kv->kv_type, &a, b->n_tok);
+    if (b->n_tok > WKC_FEW) {
+        const dim3 grid((unsigned)tiles(b->n_tok, b->n_seq, a.group), (unsigned)a.n_head_kv);
+        if (!wkc_attn_mma(s, kv->kv_type, &a, grid)) wkc_attn_tile(s, kv->kv_type, &a, grid);
+    }
     /* Where tokens are as many as sequences, each has one, or as good as: then no more columns than a group's. */
     const int32_t n_col = b->n_tok > b->n_seq ? 2 * a.group : a.group;
     wkc_attn_split(s, kv->kv_type, &a, n_col <= 1 ? 1 : n_col <= 2 ? 2 : n_col <= 4 ? 4 : 8);

@@ -3,14 +3,14 @@
  * so that any group fills them; K and V are read once for a run.
  *
  *   split   sequences that bring WKC_FEW tokens or less: pages are shared out among blocks, a second kernel merges
- *   tile    the others: 64 columns a block, which walks the pages that they see
+ *   tile    the others: 64 columns a block, which walks the pages that they see; mma is tile by matrix units
  */
 #ifndef WKC_ATTN_CUH
 #define WKC_ATTN_CUH
 
 #include "gpu/cuda/kv.cuh"
 
-enum { WKC_FEW = 4 };
+enum { WKC_FEW = 4, WKC_TILE_COLS = 64 };
 
 /* A maximum of nothing (DESIGN 9.7): a finite start, so that no Inf is subtracted from another. */
 #define WKC_M0 (-0x1p127f)
@@ -53,8 +53,27 @@ static inline __device__ const uint8_t *wkc_page_of(const wkc_attn_args *a, int 
     return a->kv.p + a->page[a->table[seq] + page] * a->kv.page + (size_t)h * a->kv.head;
 }
 
+/* The tile of this block: its sequence, and its first column there; false if there is none. Sequences lie on the device,
+ * so the grid has as many blocks as the numbers of tokens and sequences allow at most. */
+static inline __device__ bool wkc_find_tile(const wkc_attn_args *a, wkc_cols *s, int *c0) {
+    int tile = (int)(gridDim.x - 1 - blockIdx.x); /* the last columns see most: they begin first */
+    for (int i = 0; i < a->n_seq; i++) {
+        const int count = a->count[i], n = count * a->group, n_tile = count > WKC_FEW ? (n + WKC_TILE_COLS - 1) / WKC_TILE_COLS : 0;
+        if (tile < n_tile) {
+            *s = {i, a->first[i], a->pos0[i], n};
+            *c0 = tile * WKC_TILE_COLS;
+            return true;
+        }
+        tile -= n_tile;
+    }
+    return false;
+}
+
 /* Launches; type is the cache's. n_col: columns that are read for at once; 1, 2, 4, 8. */
 void wkc_attn_split(cudaStream_t s, int type, const wkc_attn_args *a, int n_col);
-void wkc_attn_tile(cudaStream_t s, int type, const wkc_attn_args *a, int n_tok);
+/* grid: tiles, kv heads. */
+void wkc_attn_tile(cudaStream_t s, int type, const wkc_attn_args *a, dim3 grid);
+/* The same by f16 matrix units. False, with nothing launched: not for this type, head or device. */
+bool wkc_attn_mma(cudaStream_t s, int type, const wkc_attn_args *a, dim3 grid);
 
 #endif

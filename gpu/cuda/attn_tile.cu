@@ -8,25 +8,9 @@
  * is read again for each page: from the second level of cache, half as many bytes as K and V at most. */
 #include "gpu/cuda/attn.cuh"
 
-enum { COLS = 64, THREADS = 256, DIMS = 32, PAGE = WK_KV_PAGE };
+enum { COLS = WKC_TILE_COLS, THREADS = 256, DIMS = 32, PAGE = WK_KV_PAGE };
 
 typedef float row64[PAGE];
-
-/* The tile of this block: its sequence, and its first column there; false if there is none. Sequences lie on the device,
- * so the grid has as many blocks as the numbers of tokens and sequences allow at most. */
-static inline __device__ bool find_tile(const wkc_attn_args *a, wkc_cols *s, int *c0) {
-    int tile = (int)(gridDim.x - 1 - blockIdx.x); /* the last columns see most: they begin first */
-    for (int i = 0; i < a->n_seq; i++) {
-        const int count = a->count[i], n = count * a->group, n_tile = count > WKC_FEW ? (n + COLS - 1) / COLS : 0;
-        if (tile < n_tile) {
-            *s = {i, a->first[i], a->pos0[i], n};
-            *c0 = tile * COLS;
-            return true;
-        }
-        tile -= n_tile;
-    }
-    return false;
-}
 
 /* q[dim][col] of dims d0 .. d0 + DIMS - 1: a thread has 8 dims of a column, which is at src; NULL: of none. */
 static inline __device__ void load_q(row64 *q, const float *src, int hd, int d0) {
@@ -158,7 +142,7 @@ template <int TYPE, int ND> static __global__ void __launch_bounds__(THREADS, ND
     const int tx = (int)threadIdx.x % 16, ty = (int)threadIdx.x / 16, h = (int)blockIdx.y, hd = a.kv.hd;
     wkc_cols s;
     int c0;
-    if (!find_tile(&a, &s, &c0)) return;
+    if (!wkc_find_tile(&a, &s, &c0)) return;
     const int last = (c0 + COLS < s.n ? c0 + COLS : s.n) - 1, pos1 = s.pos0 + last / a.group;
     rows4 r;
     float o[ND][4][4], c[4][4], old[4];
@@ -202,10 +186,7 @@ template <int TYPE> static void launch(cudaStream_t s, const wkc_attn_args *a, d
     else WKC_LAUNCH((tile_kernel<TYPE, 4>), grid, block, 0, s, *a);
 }
 
-void wkc_attn_tile(cudaStream_t s, int type, const wkc_attn_args *a, int n_tok) {
-    /* Sequences of this kernel, and so the tiles that are not full, are few: each brings more than WKC_FEW tokens. */
-    const int64_t most = n_tok / (WKC_FEW + 1), n = most < a->n_seq ? most : a->n_seq;
-    const dim3 grid((unsigned)((int64_t)n_tok * a->group / COLS + n), (unsigned)a->n_head_kv);
+void wkc_attn_tile(cudaStream_t s, int type, const wkc_attn_args *a, dim3 grid) {
     if (type == WK_KV_F32) launch<WK_KV_F32>(s, a, grid);
     else if (type == WK_KV_F16) launch<WK_KV_F16>(s, a, grid);
     else if (type == WK_KV_BF16) launch<WK_KV_BF16>(s, a, grid);

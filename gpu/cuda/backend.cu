@@ -69,7 +69,9 @@ static void cuda_close(wk_dev *d) { delete d; }
 static int cuda_open(wk_dev **out, int index, const wk_host *host, wk_err *err) {
     cudaDeviceProp prop;
     wk_dev first = {index, {}, 0};
-    memcpy(&first.host, host, host->size < sizeof(first.host) ? host->size : sizeof(first.host));
+    if (host->size < sizeof(*host))
+        return wkc_fail(err, WICK_E_ABI, "a host record of %zu bytes, this module wants %zu", host->size, sizeof(*host));
+    first.host = *host;
     const int n = cuda_count(NULL, 0);
     if (index < 0 || index >= n)
         return wkc_fail(err, WICK_E_DEVICE, "there are %d cuda devices, index %d was asked for", n, index);

@@ -120,7 +120,7 @@ struct block_state {
 lane lanes[MAX_THREAD];
 warp warps[MAX_THREAD / 32];
 std::deque<int> ready;
-std::vector<stack *> idle_stacks;
+std::vector<stack *> &idle_stacks = *new std::vector<stack *>(); /* never freed, as their stacks */
 stack host, *running = &host;
 alignas(128) uint8_t shared_memory[MAX_SHARED];
 #ifdef EMU_ASAN
