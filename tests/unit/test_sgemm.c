@@ -161,7 +161,8 @@ static void borders(void **state) {
 /* Several pieces of k, several strips, ends of all kinds; everything on everything. */
 static void large(void **state) {
     static const shape shapes[] = {{129, 97, 1155}, {97, 130, 700}, {8, 300, 512},
-                                   {300, 8, 96},    {1, 513, 130}, {200, 1, 640}};
+                                   {300, 8, 96},    {1, 513, 130}, {200, 1, 640},
+                                   {77, 7, 1100}};
     const engines *e = (const engines *)*state;
     for (size_t i = 0; i < WK_COUNT(shapes); i++)
         for (int op = 0; op < WK_SGEMM_OP_COUNT; op++)
