@@ -43,6 +43,7 @@ typedef struct job {
     int shared, own;       /* which of the sides */
     bool packs_rows;
     bool by_acc;           /* C by way of a buffer */
+    bool turned;           /* Ct is made of Bt and At: TN of few columns, which would leave most of a panel empty */
     int32_t kc, span;      /* k of a piece, a multiple of 64, and of a stage, a multiple of that */
     int32_t shared_n;      /* of a stage */
     int32_t width;         /* of a strip */
@@ -90,6 +91,18 @@ static void copy_rows(float *dst, size_t ld, const float *src, size_t lds, int32
         memcpy(dst + (size_t)i * ld, src + (size_t)i * lds, (size_t)n_col * sizeof(float));
 }
 
+/* A tile of Ct. */
+static void run_turned(const wk_sgemm *g, const piece *p, int32_t i, int32_t j, int32_t n_col, const wk_panel *w,
+                       const wk_act *x, float *acc) {
+    const size_t ldc = g->job.c->ldc;
+    float *dst = g->job.c->c + (size_t)(p->j0 + j) * ldc + (size_t)(p->i0 + i);
+    for (int32_t q = 0; q < n_col && !p->first; q++)
+        for (int32_t r = 0; r < x->n; r++) acc[r * PANELS * GROUP + q] = dst[(size_t)q * ldc + (size_t)r];
+    g->tile.tile(acc, PANELS * GROUP, w, (n_col + GROUP - 1) / GROUP, x, x->n, p->kn, p->first);
+    for (int32_t q = 0; q < n_col; q++)
+        for (int32_t r = 0; r < x->n; r++) dst[(size_t)q * ldc + (size_t)r] = acc[r * PANELS * GROUP + q];
+}
+
 /* Rows i .. and columns j .. of the piece, one tile: into C itself, or by way of acc: the tile writes whole panels. */
 static void run_tile(const wk_sgemm *g, const piece *p, int32_t i, int32_t n_row, int32_t j, int32_t n_col, float *acc) {
     const wk_sgemm_call *c = g->job.c;
@@ -98,6 +111,10 @@ static void run_tile(const wk_sgemm *g, const piece *p, int32_t i, int32_t n_row
     const wk_act x = {.n = n_row, .k = p->kn, .ld = p->lda, .x = p->a + (size_t)i * p->lda};
     const wk_panel w[PANELS] = {{.f = (float *)(uintptr_t)b},
                                 {.f = (float *)(uintptr_t)(b + (np > 1 ? (size_t)p->kn * GROUP : 0))}};
+    if (g->job.turned) {
+        run_turned(g, p, i, j, n_col, w, &x, acc);
+        return;
+    }
     float *dst = c->c + (size_t)(p->i0 + i) * c->ldc + (size_t)(p->j0 + j);
     for (int32_t r = 0; r < n_row; r++) { /* the tile comes to C after a chunk of k */
         __builtin_prefetch(dst + (size_t)r * c->ldc, 1);
@@ -299,6 +316,13 @@ static void run_wick(wk_sgemm *g, const wk_sgemm_call *c) {
                .packs_rows = c->op == WK_SGEMM_TN || c->lda % FAR == 0,
                .by_acc = c->ldc % FAR == 0,
                .kc = up(c->k / pieces + (c->k % pieces != 0), WK_SGEMM_CHUNK)};
+    if (c->op == WK_SGEMM_TN && c->n <= g->tile.cols && c->m >= NARROW) {
+        const wk_sgemm_side a = j->side[ROWS];
+        j->side[ROWS] = j->side[COLS];
+        j->side[COLS] = a;
+        j->shared = ROWS;
+        j->turned = true;
+    }
     j->own = !j->shared;
     j->width = strip_width(j->side[j->own].n, wk_team_size(g->team));
     set_stage(j);

@@ -7,7 +7,8 @@
 static void decode_F16(float *dst, const void *row, int k) {
     const uint8_t *p = (const uint8_t *)row;
     int i = 0;
-    for (; i + 16 <= k; i += 16) _mm512_storeu_ps(dst + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p + 2 * i))));
+    for (; i + 16 <= k; i += 16)
+        _mm512_storeu_ps(dst + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p + 2 * i))));
     for (; i < k; i++) {
         wk_f16 h;
         memcpy(&h, p + 2 * i, 2);

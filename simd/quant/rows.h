@@ -1,6 +1,6 @@
 /* rows.h: file rows as f32 for a level whose flags bring a multiply-add and vectors: loops over the codes of a block,
  * plain C that its compiler makes vectors of. Included once by each, which calls fill_rows and adds F16. The values are
- * those of the formats' own decode, operation by operation. Formats that are not here look their codes up one by one. */
+ * those of the formats' own decode, operation by operation. Formats not here look their codes up one by one. */
 #include <math.h>
 
 #include "engine/base/attr.h"
@@ -9,7 +9,7 @@
 
 enum { PART = 32 };
 
-/* Every loop reads the file's bytes and writes values, with nothing between: arrays of codes would pass through memory. */
+/* Every loop reads the file's bytes and writes values, nothing between: arrays of codes would pass through memory. */
 #define VALUES(n, value)                                                                                               \
     for (int i = 0; i < (n); i++) y[i] = (value)
 

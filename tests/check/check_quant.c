@@ -1,4 +1,4 @@
-/* check_quant.c: the activation quantisers. */
+/* check_quant.c: the activation quantisers, and file rows as f32. */
 #include "simd/poly.h"
 #include "tests/check/check.h"
 

@@ -161,7 +161,8 @@ static void borders(void **state) {
 /* Several pieces of k, several strips, ends of all kinds; everything on everything. */
 static void large(void **state) {
     static const shape shapes[] = {{129, 97, 1155}, {97, 130, 700}, {8, 300, 512},
-                                   {300, 8, 96},    {1, 513, 130}, {200, 1, 640}};
+                                   {300, 8, 96},    {1, 513, 130}, {200, 1, 640},
+                                   {77, 7, 1100}};
     const engines *e = (const engines *)*state;
     for (size_t i = 0; i < WK_COUNT(shapes); i++)
         for (int op = 0; op < WK_SGEMM_OP_COUNT; op++)
@@ -175,9 +176,24 @@ static void check_thin(const engines *e, shape s, int32_t rank, bool before, boo
     set_up(&o, before ? WK_SGEMM_NN : WK_SGEMM_NT, s, add, gap);
     float *u = some(&o.seed, (size_t)s.m * (size_t)rank), *b = some(&o.seed, (size_t)s.n * (size_t)rank),
           *panels = some(&o.seed, wk_sgemm_thin_size(s.n, rank)), *buffer = some(&o.seed, (size_t)s.m * (size_t)s.n);
-    const wk_sgemm_thin thin = {.k = rank, .before = before, .scale = before ? 1.0f : 1.7f, .a = u, .lda = (size_t)rank, .panels = panels};
+    const wk_sgemm_thin thin = {.k = rank,
+                                .before = before,
+                                .scale = before ? 1.0f : 1.7f,
+                                .a = u,
+                                .lda = (size_t)rank,
+                                .panels = panels};
     const size_t ldb = (size_t)(before ? s.n : rank);
-    wk_sgemm_call alone = {before ? WK_SGEMM_NN : WK_SGEMM_NT, s.m, s.n, rank, u, b, (size_t)rank, ldb, (size_t)s.n, buffer, false, NULL};
+    wk_sgemm_call alone = o.call;
+    alone.k = rank;
+    alone.a = u;
+    alone.b = b;
+    alone.lda = (size_t)rank;
+    alone.ldb = ldb;
+    alone.add = false;
+    if (!before) {
+        alone.c = buffer;
+        alone.ldc = (size_t)s.n;
+    }
     wk_sgemm_thin_panels(panels, b, ldb, s.n, rank, before);
     for (int l = 0; l < e->n_level; l++)
         for (int t = 0; t < N_TEAM; t++) {
@@ -276,7 +292,8 @@ static void thin_is_near(wk_sgemm *g, operands *o) {
     for (int i = 0; i < 67; i++) b[i] = next(&o->seed);
     wk_sgemm_thin_panels(panels, b, 1, 67, 1, false);
     for (int before = 0; before < 2; before++) {
-        const wk_sgemm_thin thin = {.k = 1, .before = before, .scale = before ? 1.0f : 0.5f, .a = u, .lda = 1, .panels = panels};
+        const float scale = before ? 1.0f : 0.5f;
+        const wk_sgemm_thin thin = {.k = 1, .before = before, .scale = scale, .a = u, .lda = 1, .panels = panels};
         c.thin = &thin;
         memcpy(o->c, o->before, o->n_c * sizeof(float));
         wk_sgemm_run(g, &c);
