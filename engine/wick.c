@@ -300,9 +300,6 @@ static wick_status config_of(wk_engine_config *c, const wick_engine_options *o, 
     if (o->device && strcmp(o->device, "cpu") != 0)
         return wk_fail(err, WICK_E_UNSUPPORTED, "device \"%s\" is not built yet, cpu is",
                        wk_show(wk_cstr(o->device)).text);
-    if (o->extra && o->extra[0])
-        return wk_fail(err, WICK_E_ARG, "unknown engine option \"%s\"",
-                       wk_show(wk_cstr(o->extra[0])).text);
     *c = (wk_engine_config){.n_ctx = o->n_ctx,
                             .kv_tokens = o->kv_tokens,
                             .max_seqs = o->max_seqs ? o->max_seqs : 8,
@@ -312,6 +309,7 @@ static wick_status config_of(wk_engine_config *c, const wick_engine_options *o, 
                             .prefix_cache = !o->no_prefix_cache,
                             .fit_check = !o->no_fit_check,
                             .cpu_mask = wk_setup_cpu_mask()};
+    WK_TRY(wk_extra_read(c, o->extra, err));
     return kv_type_of(o->kv_type, &c->kv_type, err);
 }
 
@@ -682,6 +680,7 @@ wick_status wick_request_result(const wick_request *q, wick_result *out) {
                            .first_s = r->t_first ? seconds(r->t_submit, r->t_first) : 0,
                            .seed = (int64_t)r->sampling.seed,
                            .hash = {r->hash.lo, r->hash.hi},
+                           .flags = r->engine && wk_engine_has_other_bits(r->engine) ? WICK_RESULT_DEVICE_BITS : 0,
                            .error = r->error};
     return give_result(out, &v, sizeof(v)) ? WICK_OK : WICK_E_ABI;
 }

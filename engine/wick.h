@@ -79,7 +79,10 @@ typedef struct wick_engine_options {
     int32_t no_prefix_cache; /* 1: prompts are always computed */
     int32_t no_fit_check;    /* 1: do not compare the need with the memory available */
     const char *device;      /* NULL or "cpu" */
-    const char *const *extra; /* "key=value", NULL-ended; unknown keys are refused */
+    /* "key=value", NULL-ended; unknown keys are refused. gemm=wick|onednn (products of prompts; WICK_RESULT_DEVICE_BITS),
+     * cpus=0-3,8 or all (threads bound to CPUs, one per core first), huge=thp|off, cache_dir=DIR or off and
+     * cache_max=BYTES (packed weights kept on disk). */
+    const char *const *extra;
     /* packing, phase "pack"; non-zero cancels. Called while wick_engine_open waits, by another thread. */
     int (*progress)(void *ud, const char *phase, uint64_t done, uint64_t total);
     void *progress_ud;
@@ -146,6 +149,8 @@ typedef struct wick_event {
 #define WICK_EVENT_INIT {sizeof(wick_event), 0, 0, 0, 0, 0, 0, 0, {0, {0}}}
 
 enum { WICK_FINISH_NONE, WICK_FINISH_STOP, WICK_FINISH_LENGTH, WICK_FINISH_TOOL, WICK_FINISH_CANCEL, WICK_FINISH_ERROR };
+
+enum { WICK_RESULT_DEVICE_BITS = 1 }; /* wick_result.flags: some of it was computed outside of the promise on bits */
 
 typedef struct wick_result {
     size_t size;

@@ -86,6 +86,7 @@ wick_engine_options wk_session_engine(const wk_args *a) {
     o.adapters = a->lora;
     o.adapter_scale = a->lora_scale;
     o.n_adapters = (size_t)a->v[WK_ARG_LORA].i;
+    o.extra = a->extra;
     return o;
 }
 

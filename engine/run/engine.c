@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include "engine/base/arena.h"
+#include "engine/base/log.h"
 #include "engine/base/os.h"
 #include "engine/base/pool.h"
 #include "engine/cpu/cpu.h"
@@ -41,6 +42,7 @@ struct wk_engine {
     engine_call *call;      /* oldest first */
     pthread_cond_t call_end; /* some call is done */
     bool closing;
+    bool other_bits;
     _Atomic uint32_t wake;
 };
 
@@ -154,7 +156,8 @@ static int open_device(wk_engine *e, wk_err *err) {
                           .n_cpu = e->fit.n_cpu,
                           .cpu_mask = c->cpu_mask,
                           .progress = c->progress,
-                          .ud = c->ud};
+                          .ud = c->ud,
+                          .cpu = &c->cpu};
     e->s.ops = wk_cpu_backend();
     WK_TRY(e->s.ops->open(&e->dev, 0, &host, err));
     WK_TRY(e->s.ops->prepare(&e->s.exec, e->dev, e->plan, NULL, e->fit.n_page, err));
@@ -166,6 +169,20 @@ static int open_device(wk_engine *e, wk_err *err) {
     e->s.n_ctx = c->n_ctx;
     e->s.max_seqs = c->max_seqs;
     return wk_sched_open(&e->s, c->max_queue, err);
+}
+
+/* Which products are oneDNN's is said in any case: who asked for it shall not be left in doubt. */
+static void tell_products(wk_engine *e) {
+    int n_float = 0, n_other = 0;
+    if (!e->cfg.cpu.onednn) return;
+    wk_cpu_count_products(e->plan, &n_float, &n_other);
+    e->other_bits = n_float > 0;
+    if (!n_float)
+        wk_log(WK_LOG_WARN, "oneDNN changes nothing: no matrix of this model is F32, F16 or BF16, and quantised ones stay with wick's products");
+    else if (n_other)
+        wk_log(WK_LOG_WARN, "prompts: %d F32, F16 and BF16 matrices by oneDNN, their bits are outside of the promise; %d quantised ones by wick", n_float, n_other);
+    else
+        wk_log(WK_LOG_WARN, "prompts: %d F32, F16 and BF16 matrices by oneDNN, their bits are outside of the promise", n_float);
 }
 
 static int start_thread(wk_engine *e, wk_err *err) {
@@ -204,6 +221,7 @@ int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const 
         goto out;
     }
     e->n_vocab = e->plan->n_vocab;
+    tell_products(e);
     wk_store_drop(
         s); /* what parsing has read; packing drops what it reads itself, all but the edges of tensors */
     if ((rc = start_thread(e, err))) goto out;
@@ -235,6 +253,8 @@ void wk_engine_close(wk_engine *e) {
     pthread_mutex_unlock(&e->mu);
     wk_engine_drop(e);
 }
+
+bool wk_engine_has_other_bits(const wk_engine *e) { return e->other_bits; }
 
 void wk_engine_hold(wk_engine *e) { atomic_fetch_add(&e->ref, 1); }
 

@@ -7,6 +7,7 @@
 #ifndef WK_ENGINE_H
 #define WK_ENGINE_H
 
+#include "engine/cpu/cpu.h"
 #include "engine/file/store.h"
 #include "engine/graph/backend.h"
 #include "engine/run/request.h"
@@ -19,6 +20,7 @@ typedef struct wk_engine_config {
     uint32_t cpu_mask;
     const wk_adapter *adapter; /* n_adapter of them; borrowed until the engine is closed */
     int32_t n_adapter;
+    wk_cpu_options cpu; /* what it points to is borrowed while the engine opens */
     bool (*progress)(void *ud, uint64_t done, uint64_t total);
     void *ud;
 } wk_engine_config;
@@ -65,6 +67,8 @@ int32_t wk_engine_n_vocab(const wk_engine *e);
 const wk_fit *wk_engine_fit(const wk_engine *e);
 const char *wk_engine_level(const wk_engine *e);
 const wk_plan *wk_engine_plan(const wk_engine *e);
+/* Some of its products are not ours: the bits are outside of the promise. Also after the engine was closed. */
+bool wk_engine_has_other_bits(const wk_engine *e);
 
 typedef struct wk_engine_stats {
     int32_t running, waiting, pages_total, pages_free, pages_cached;
