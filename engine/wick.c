@@ -308,7 +308,8 @@ static wick_status config_of(wk_engine_config *c, const wick_engine_options *o, 
                             .n_batch = o->n_batch ? o->n_batch : 512,
                             .prefix_cache = !o->no_prefix_cache,
                             .fit_check = !o->no_fit_check,
-                            .cpu_mask = wk_setup_cpu_mask()};
+                            .cpu_mask = wk_setup_cpu_mask(),
+                            .arith = WICK_ARITH};
     WK_TRY(wk_extra_read(c, o->extra, err));
     return kv_type_of(o->kv_type, &c->kv_type, err);
 }

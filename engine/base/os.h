@@ -13,7 +13,9 @@
 typedef struct wk_map_file {
     const uint8_t *p;
     size_t n;
-    int64_t mtime_ns;
+    int64_t mtime_ns, ctime_ns; /* content, content or inode changed */
+    int64_t age_ns;             /* since then, when it was mapped */
+    uint64_t dev, ino;
 } wk_map_file;
 int wk_os_map(wk_map_file *out, const char *path, wk_err *err);
 void wk_os_unmap(wk_map_file *m); /* zeroed record is fine */
@@ -55,6 +57,9 @@ void wk_os_machine(wk_machine *m);
 /* The same below another root ("" = the real one), for the CPUs of mask (n_word * 64 bits; NULL = the
  * affinity mask of the calling thread). Tests hand in trees of their own. */
 void wk_os_machine_at(wk_machine *m, const char *root, const uint64_t *mask, size_t n_word);
+
+/* Page faults of this process so far; major: that waited for a disk. */
+void wk_os_faults(uint64_t *minor, uint64_t *major);
 
 /* NUMA nodes that have a CPU of the affinity mask, 1 where there is no telling; text: "0: CPUs 0-7, 1: CPUs 8-15". */
 int wk_os_nodes(char *text, size_t cap);

@@ -14,8 +14,17 @@ typedef struct wk_cpu_options {
     const char *cache_dir;     /* packed weights are kept there; NULL: they are not */
     uint64_t cache_max;        /* bytes that the folder may hold, 0: 16 GiB */
     wk_hash cache_key;         /* of the files that the weights come from; zero: they are not kept */
+    struct wk_cpu_report *report; /* gets what prepare took; NULL: nobody asks */
     bool onednn; /* products of F32, F16 and BF16 weights by oneDNN in passes of many rows: other bits */
 } wk_cpu_options;
+/* What packing took; faults of the process meanwhile. */
+enum { WK_CACHE_OFF, WK_CACHE_HIT, WK_CACHE_MISS, WK_CACHE_REFUSED }; /* refused: a file was there, and not believed */
+typedef struct wk_cpu_report {
+    uint64_t pack_ns, store_ns, bytes, minor, major;
+    int cache;
+    bool stored; /* for the next start */
+} wk_cpu_report;
+
 /* Products of a plan that oneDNN would make, and those that it would not. */
 void wk_cpu_count_products(const wk_plan *p, int *n_float, int *n_other);
 

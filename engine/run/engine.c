@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include "engine/base/arena.h"
+#include "engine/base/hash.h"
 #include "engine/base/log.h"
 #include "engine/base/os.h"
 #include "engine/base/pool.h"
@@ -43,6 +44,7 @@ struct wk_engine {
     pthread_cond_t call_end; /* some call is done */
     bool closing;
     bool other_bits;
+    wk_cpu_report report;
     _Atomic uint32_t wake;
 };
 
@@ -185,6 +187,19 @@ static void tell_products(wk_engine *e) {
         wk_log(WK_LOG_WARN, "prompts: %d F32, F16 and BF16 matrices by oneDNN, their bits are outside of the promise", n_float);
 }
 
+/* All files that the weights come from, or zero. */
+static void set_cache_key(wk_engine *e, const wk_store *s) {
+    wk_hash h;
+    if (!e->cfg.cpu.cache_dir || !wk_store_identity(s, &h)) return;
+    h = wk_hash_bytes(h, &e->cfg.arith, sizeof(e->cfg.arith));
+    for (int32_t i = 0; i < e->cfg.n_adapter; i++) {
+        wk_hash a;
+        if (!wk_store_identity(e->cfg.adapter[i].store, &a)) return;
+        h = wk_hash_bytes(h, &a, sizeof(a));
+    }
+    e->cfg.cpu.cache_key = h;
+}
+
 static int start_thread(wk_engine *e, wk_err *err) {
     sigset_t all, old;
     (void)sigfillset(&all); /* cannot fail */
@@ -222,6 +237,8 @@ int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const 
     }
     e->n_vocab = e->plan->n_vocab;
     tell_products(e);
+    set_cache_key(e, s);
+    e->cfg.cpu.report = &e->report;
     wk_store_drop(
         s); /* what parsing has read; packing drops what it reads itself, all but the edges of tensors */
     if ((rc = start_thread(e, err))) goto out;
@@ -253,6 +270,8 @@ void wk_engine_close(wk_engine *e) {
     pthread_mutex_unlock(&e->mu);
     wk_engine_drop(e);
 }
+
+const wk_cpu_report *wk_engine_report(const wk_engine *e) { return &e->report; }
 
 bool wk_engine_has_other_bits(const wk_engine *e) { return e->other_bits; }
 

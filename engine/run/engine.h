@@ -20,6 +20,7 @@ typedef struct wk_engine_config {
     uint32_t cpu_mask;
     const wk_adapter *adapter; /* n_adapter of them; borrowed until the engine is closed */
     int32_t n_adapter;
+    int32_t arith;      /* WICK_ARITH, for what is kept on disk */
     wk_cpu_options cpu; /* what it points to is borrowed while the engine opens */
     bool (*progress)(void *ud, uint64_t done, uint64_t total);
     void *ud;
@@ -69,6 +70,7 @@ const char *wk_engine_level(const wk_engine *e);
 const wk_plan *wk_engine_plan(const wk_engine *e);
 /* Some of its products are not ours: the bits are outside of the promise. Also after the engine was closed. */
 bool wk_engine_has_other_bits(const wk_engine *e);
+const wk_cpu_report *wk_engine_report(const wk_engine *e);
 
 typedef struct wk_engine_stats {
     int32_t running, waiting, pages_total, pages_free, pages_cached;
