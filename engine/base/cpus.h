@@ -12,7 +12,7 @@
  * Errors: E_ARG (no list of CPUs; a CPU outside of the mask: which, and what is allowed; more than cap). */
 int wk_cpus_choose(int32_t *out, int32_t *n, int32_t cap, const char *list, wk_err *err);
 /* The same below another root, for a given mask (os.h, wk_os_machine_at). */
-int wk_cpus_choose_at(int32_t *out, int32_t *n, int32_t cap, const char *list, const char *root, const uint64_t *mask,
-                      size_t n_word, wk_err *err);
+int wk_cpus_choose_at(int32_t *out, int32_t *n, int32_t cap, const char *list, const char *root,
+                      const uint64_t *mask, size_t n_word, wk_err *err);
 
 #endif

@@ -14,7 +14,9 @@
 enum { PATH_BYTES = 4096 };
 
 /* Group and others may not write: S_ISVTX folders are refused as well, a cache needs no shared one. */
-static bool is_mine(const struct stat *st) { return st->st_uid == geteuid() && (st->st_mode & 022) == 0; }
+static bool is_mine(const struct stat *st) {
+    return st->st_uid == geteuid() && (st->st_mode & 022) == 0;
+}
 
 bool wk_own_dir(const char *path) {
     struct stat st;
@@ -58,7 +60,9 @@ void wk_own_close(int fd) {
 
 bool wk_own_private(int fd) { return fchmod(fd, 0600) == 0; }
 
-void wk_own_touch(const char *path) { (void)utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW); /* a hint */ }
+void wk_own_touch(const char *path) {
+    (void)utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW); /* a hint */
+}
 
 /* ---- trimming ----------------------------------------------------------------------------------- */
 

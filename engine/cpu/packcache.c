@@ -18,17 +18,25 @@
 #include "engine/base/own.h"
 #include "engine/base/rd.h"
 
-enum { VERSION = 1, LAYOUT = 1, PIECE = 2 << 20, PAGE = 4096, FIXED = 40, SAMPLE = 1024, PATH_BYTES = 4096 };
+enum {
+    VERSION = 1,
+    LAYOUT = 1,
+    PIECE = 2 << 20,
+    PAGE = 4096,
+    FIXED = 40,
+    SAMPLE = 1024,
+    PATH_BYTES = 4096
+};
 static const char MAGIC[8] = "wickpack";
 static const char PREFIX[] = "wick-";
 
 typedef struct cache_file {
     wk_hash key;
     size_t total, n_piece;
-    uint8_t *head;    /* [head_n] */
+    uint8_t *head; /* [head_n] */
     size_t head_n;
-    uint8_t *data;    /* where the packed bytes are, or go */
-    int fd;           /* -1: they are summed only */
+    uint8_t *data; /* where the packed bytes are, or go */
+    int fd;        /* -1: they are summed only */
     wk_team *team;
     _Atomic size_t next;
     atomic_bool bad;
@@ -61,15 +69,16 @@ wk_hash wk_cache_key(const wk_plan *p, const wk_packed *out, wk_hash files) {
 /* ---- header ------------------------------------------------------------------------------------- */
 
 static bool make_path(char out[PATH_BYTES], const char *dir, wk_hash key) {
-    const int n = snprintf(out, PATH_BYTES, "%s/%s%016llx%016llx.pack", dir, PREFIX, (unsigned long long)key.hi,
-                           (unsigned long long)key.lo);
+    const int n = snprintf(out, PATH_BYTES, "%s/%s%016llx%016llx.pack", dir, PREFIX,
+                           (unsigned long long)key.hi, (unsigned long long)key.lo);
     return n > 0 && n < PATH_BYTES;
 }
 
 static bool take_head(cache_file *f) {
     size_t n;
     f->n_piece = f->total / PIECE + (f->total % PIECE != 0);
-    if (!wk_mul(&n, f->n_piece, sizeof(wk_hash)) || !wk_add(&n, n, FIXED + sizeof(wk_hash)) || !wk_align(&f->head_n, n, PAGE))
+    if (!wk_mul(&n, f->n_piece, sizeof(wk_hash)) || !wk_add(&n, n, FIXED + sizeof(wk_hash)) ||
+        !wk_align(&f->head_n, n, PAGE))
         return false;
     f->head = wk_alloc(f->head_n);
     return f->head != NULL;
@@ -91,7 +100,9 @@ static void fill_fixed(const cache_file *f, uint8_t *p) {
 }
 
 static size_t sums_n(const cache_file *f) { return FIXED + f->n_piece * sizeof(wk_hash); }
-static wk_hash head_sum(const cache_file *f) { return wk_hash_bytes((wk_hash){0, 0}, f->head, sums_n(f)); }
+static wk_hash head_sum(const cache_file *f) {
+    return wk_hash_bytes((wk_hash){0, 0}, f->head, sums_n(f));
+}
 
 /* The header is the one that this model must have, and whole. */
 static bool check_head(const cache_file *f) {
@@ -99,7 +110,8 @@ static bool check_head(const cache_file *f) {
     wk_hash sum = {0, 0};
     fill_fixed(f, want);
     wk_rd r = wk_rd_of(f->head, f->head_n);
-    if (!wk_rd_skip(&r, sums_n(f)) || !wk_rd_u64(&r, &sum.lo) || !wk_rd_u64(&r, &sum.hi)) return false;
+    if (!wk_rd_skip(&r, sums_n(f)) || !wk_rd_u64(&r, &sum.lo) || !wk_rd_u64(&r, &sum.hi))
+        return false;
     const wk_hash is = head_sum(f);
     return memcmp(f->head, want, FIXED) == 0 && is.lo == sum.lo && is.hi == sum.hi;
 }
@@ -128,13 +140,15 @@ static void pieces_rank(void *ud, int rank) {
         if (!run_piece(f, i)) atomic_store(&f->bad, true);
 }
 
-wk_cache_found wk_cache_load(const char *dir, wk_hash key, uint8_t *dst, size_t total, wk_team *team) {
+wk_cache_found wk_cache_load(const char *dir, wk_hash key, uint8_t *dst, size_t total,
+                             wk_team *team) {
     char path[PATH_BYTES];
     uint64_t size = 0;
     cache_file f = {.key = key, .total = total, .data = dst, .fd = -1, .team = team};
     if (!make_path(path, dir, key) || !wk_file_exists(path) || !take_head(&f)) return WK_CACHE_NONE;
     f.fd = wk_own_dir(dir) ? wk_own_open(path, &size) : -1;
-    bool good = f.fd >= 0 && size == (uint64_t)f.head_n + total && wk_own_read(f.fd, f.head, f.head_n, 0) && check_head(&f);
+    bool good = f.fd >= 0 && size == (uint64_t)f.head_n + total &&
+                wk_own_read(f.fd, f.head, f.head_n, 0) && check_head(&f);
     if (good) {
         wk_team_run(team, pieces_rank, &f);
         good = !atomic_load(&f.bad);
@@ -151,10 +165,12 @@ static bool has_room(const char *dir, uint64_t max, uint64_t n) {
     return left != UINT64_MAX && n <= left - left / 10;
 }
 
-bool wk_cache_store(const char *dir, uint64_t max, wk_hash key, const uint8_t *src, size_t total, wk_team *team) {
+bool wk_cache_store(const char *dir, uint64_t max, wk_hash key, const uint8_t *src, size_t total,
+                    wk_team *team) {
     char path[PATH_BYTES];
     wk_out_file out = {0};
-    cache_file f = {.key = key, .total = total, .data = (uint8_t *)(uintptr_t)src, .fd = -1, .team = team};
+    cache_file f = {
+        .key = key, .total = total, .data = (uint8_t *)(uintptr_t)src, .fd = -1, .team = team};
     if (!wk_own_dir(dir) || !make_path(path, dir, key) || !take_head(&f)) return false;
     bool good = has_room(dir, max, (uint64_t)f.head_n + total);
     if (good) {
@@ -169,7 +185,8 @@ bool wk_cache_store(const char *dir, uint64_t max, wk_hash key, const uint8_t *s
         good = false;
     }
     good = good && wk_os_out_write(&out, f.head, f.head_n, NULL) == WICK_OK &&
-           wk_os_out_write(&out, src, total, NULL) == WICK_OK && wk_os_out_commit(&out, NULL) == WICK_OK;
+           wk_os_out_write(&out, src, total, NULL) == WICK_OK &&
+           wk_os_out_commit(&out, NULL) == WICK_OK;
     wk_free(f.head);
     return good;
 }

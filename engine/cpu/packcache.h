@@ -15,9 +15,11 @@ wk_hash wk_cache_key(const wk_plan *p, const wk_packed *w, wk_hash files);
 typedef enum wk_cache_found { WK_CACHE_NONE, WK_CACHE_BAD, WK_CACHE_GOOD } wk_cache_found;
 /* dir/wick-KEY.pack into dst (fresh pages, total bytes) with the team. BAD: there is one, but it is not to be believed;
  * dst may then hold anything. */
-wk_cache_found wk_cache_load(const char *dir, wk_hash key, uint8_t *dst, size_t total, wk_team *team);
+wk_cache_found wk_cache_load(const char *dir, wk_hash key, uint8_t *dst, size_t total,
+                             wk_team *team);
 /* Writes it, if the folder may hold so much (max bytes in all, what was used longest ago goes) and a tenth of the disk's
  * free space stays free. false: it was not written. */
-bool wk_cache_store(const char *dir, uint64_t max, wk_hash key, const uint8_t *src, size_t total, wk_team *team);
+bool wk_cache_store(const char *dir, uint64_t max, wk_hash key, const uint8_t *src, size_t total,
+                    wk_team *team);
 
 #endif

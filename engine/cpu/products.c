@@ -14,9 +14,14 @@
 #include "engine/cpu/onednn.h"
 #include "simd/format.h"
 
-enum { WIDE = 2 << 20, PART = 4 }; /* f32 values expanded at once; panels that a thread takes together */
+enum {
+    WIDE = 2 << 20,
+    PART = 4
+}; /* f32 values expanded at once; panels that a thread takes together */
 
-static bool is_float(int fmt) { return fmt == WK_FMT_F32 || fmt == WK_FMT_F16 || fmt == WK_FMT_BF16; }
+static bool is_float(int fmt) {
+    return fmt == WK_FMT_F32 || fmt == WK_FMT_F16 || fmt == WK_FMT_BF16;
+}
 
 bool wk_product_is(const wk_exec *x, const wk_step *s) {
     if (s->op != WK_OP_matmul) return false;
@@ -32,7 +37,8 @@ void wk_cpu_count_products(const wk_plan *p, int *n_float, int *n_other) {
 }
 
 /* Calls fn for each product of a stage; the number of them. */
-static int each(wk_exec *x, int32_t stage, void (*fn)(wk_exec *x, const wk_step *s, int32_t n_rows)) {
+static int each(wk_exec *x, int32_t stage,
+                void (*fn)(wk_exec *x, const wk_step *s, int32_t n_rows)) {
     const wk_plan *p = x->plan;
     const wk_stage *st = &p->stage[stage];
     int n = 0;
@@ -49,7 +55,8 @@ static int each(wk_exec *x, int32_t stage, void (*fn)(wk_exec *x, const wk_step 
 }
 
 bool wk_products_wanted(wk_exec *x, int32_t stage) {
-    return x->plan->stage[stage].chain_n && x->cut[stage].n_rows > WK_PRODUCT_ROWS && each(x, stage, NULL) > 0;
+    return x->plan->stage[stage].chain_n && x->cut[stage].n_rows > WK_PRODUCT_ROWS &&
+           each(x, stage, NULL) > 0;
 }
 
 size_t wk_products_bytes(const wk_plan *p) {
@@ -61,13 +68,15 @@ size_t wk_products_bytes(const wk_plan *p) {
 }
 
 /* One packed panel as columns dst[k][ld]. */
-static void expand(const wk_exec *x, const wk_weight *w, wk_panel *panel, const uint8_t *src, float *dst, size_t ld) {
+static void expand(const wk_exec *x, const wk_weight *w, wk_panel *panel, const uint8_t *src,
+                   float *dst, size_t ld) {
     const int piece = w->k <= WK_KC_WHOLE ? w->k : WK_KC;
     for (int k0 = 0; k0 < w->k; k0 += piece) {
         const int left = w->k - k0, n = left < piece ? left : piece;
         x->dev->k.expand[w->fmt](panel, src, k0, n);
         for (int k = 0; k < n; k++)
-            memcpy(dst + (size_t)(k0 + k) * ld, panel->f + (size_t)k * WK_PANEL, WK_PANEL * sizeof(float));
+            memcpy(dst + (size_t)(k0 + k) * ld, panel->f + (size_t)k * WK_PANEL,
+                   WK_PANEL * sizeof(float));
     }
 }
 
@@ -111,5 +120,7 @@ static void product(wk_exec *x, const wk_step *s, int32_t n_rows) {
 void wk_products_run(wk_exec *x, int32_t stage) {
     const uint64_t t0 = x->is_traced ? wk_os_now_ns() : 0;
     (void)each(x, stage, product); /* there are some */
-    if (t0) x->scratch[0].clock.op_ns[WK_OP_matmul] += (wk_os_now_ns() - t0) * (uint64_t)x->dev->n_thread;
+    if (t0)
+        x->scratch[0].clock.op_ns[WK_OP_matmul] +=
+            (wk_os_now_ns() - t0) * (uint64_t)x->dev->n_thread;
 }

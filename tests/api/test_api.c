@@ -377,6 +377,13 @@ static void test_engine_options(void **s) {
     REFUSED(kv_type, WICK_KV_Q8_0, WICK_E_UNSUPPORTED, "a head_dim that is a multiple of 32, this model's is 16");
     REFUSED(device, "cuda", WICK_E_UNSUPPORTED, "cuda");
     REFUSED(extra, extra, WICK_E_ARG, "no_such");
+    static const char *const bad[][2] = {{"gemm=fast", "gemm"},       {"gemm", "gemm"},          {"huge=1", "huge"},
+                                         {"cpus=99999", "CPU 99999"}, {"cpus=x", "no list"},     {"cache_dir=", "cache_dir"},
+                                         {"cache_max=1k", "bytes"},   {"cache_max=", "a number"}, {"cache_max=99999999999999999999", "a number"}};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+        const char *const one[] = {"gemm=wick", bad[i][0], NULL};
+        REFUSED(extra, one, WICK_E_ARG, bad[i][1]);
+    }
     REFUSED(size, 0, WICK_E_ABI, "size");
 #undef REFUSED
     wick_model_close(m);

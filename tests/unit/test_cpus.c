@@ -41,7 +41,8 @@ static void put(const char *path, const char *text) {
 
 static void siblings(int cpu, const char *list) {
     char path[128];
-    (void)snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+    (void)snprintf(path, sizeof(path),
+                   "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
     put(path, list);
 }
 
@@ -49,8 +50,10 @@ static void want(const char *list, uint64_t mask, const char *order) {
     int32_t cpu[64], n = 0;
     char text[256] = "";
     wk_err err = {0};
-    if (wk_cpus_choose_at(cpu, &n, 64, list, root, &mask, 1, &err)) fail_msg("%s: %s", list ? list : "all", err.message);
-    for (int32_t i = 0; i < n; i++) (void)sprintf(text + strlen(text), "%s%d", i ? " " : "", (int)cpu[i]);
+    if (wk_cpus_choose_at(cpu, &n, 64, list, root, &mask, 1, &err))
+        fail_msg("%s: %s", list ? list : "all", err.message);
+    for (int32_t i = 0; i < n; i++)
+        (void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%d", i ? " " : "", (int)cpu[i]);
     assert_string_equal(text, order);
 }
 
@@ -87,7 +90,8 @@ static void refused(void **state) {
     int32_t cpu[64], n;
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         wk_err err = {0};
-        assert_int_equal(wk_cpus_choose_at(cpu, &n, 64, bad[i].list, root, &mask, 1, &err), WICK_E_ARG);
+        assert_int_equal(wk_cpus_choose_at(cpu, &n, 64, bad[i].list, root, &mask, 1, &err),
+                         WICK_E_ARG);
         if (!strstr(err.message, bad[i].says)) fail_msg("%s: %s", bad[i].list, err.message);
     }
     wk_err err = {0};
@@ -151,9 +155,10 @@ static void a_team_is_bound(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(one_per_core_first, tree_make, tree_remove),
-                                       cmocka_unit_test_setup_teardown(refused, tree_make, tree_remove),
-                                       cmocka_unit_test_setup_teardown(nodes, tree_make, tree_remove),
-                                       cmocka_unit_test(a_team_is_bound)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(one_per_core_first, tree_make, tree_remove),
+        cmocka_unit_test_setup_teardown(refused, tree_make, tree_remove),
+        cmocka_unit_test_setup_teardown(nodes, tree_make, tree_remove),
+        cmocka_unit_test(a_team_is_bound)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,11 +48,14 @@ static int tear_down(void **state) {
 
 static const char *path_of(wk_hash k) {
     static char path[160];
-    (void)snprintf(path, sizeof(path), "%s/wick-%016llx%016llx.pack", dir, (unsigned long long)k.hi, (unsigned long long)k.lo);
+    (void)snprintf(path, sizeof(path), "%s/wick-%016llx%016llx.pack", dir, (unsigned long long)k.hi,
+                   (unsigned long long)k.lo);
     return path;
 }
 
-static bool store_it(wk_hash k, uint64_t max) { return wk_cache_store(dir, max, k, data, TOTAL, team); }
+static bool store_it(wk_hash k, uint64_t max) {
+    return wk_cache_store(dir, max, k, data, TOTAL, team);
+}
 
 static wk_cache_found load_it(wk_hash k) {
     memset(got, 0xee, TOTAL);
@@ -70,7 +73,8 @@ static void comes_back(void **state) {
     assert_int_equal(stat(path_of(key), &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     assert_int_equal(load_it((wk_hash){1, 3}), WK_CACHE_NONE);
-    assert_int_equal(wk_cache_load(dir, key, got, TOTAL - 64, team), WK_CACHE_BAD); /* another size */
+    assert_int_equal(wk_cache_load(dir, key, got, TOTAL - 64, team),
+                     WK_CACHE_BAD); /* another size */
     assert_int_equal(rename(path_of(key), "/tmp/wick_cache_moved"), 0);
     assert_int_equal(rename("/tmp/wick_cache_moved", path_of((wk_hash){9, 9})), 0);
     assert_int_equal(load_it((wk_hash){9, 9}), WK_CACHE_BAD); /* under another name */
@@ -89,7 +93,8 @@ static void flip(long at) {
 static void altered(void **state) {
     (void)state;
     /* magic, version, piece, key, total, sums, sum of the head; first, middle and last byte of the data */
-    static const long at[] = {0, 8, 12, 16, 32, 40, 71, 88, 103, HEAD, HEAD + (2 << 20) - 1, HEAD + (4 << 20), -1};
+    static const long at[] = {
+        0, 8, 12, 16, 32, 40, 71, 88, 103, HEAD, HEAD + (2 << 20) - 1, HEAD + (4 << 20), -1};
     assert_true(store_it(key, ROOM));
     for (size_t i = 0; i < sizeof(at) / sizeof(*at); i++) {
         flip(at[i]);
@@ -145,7 +150,8 @@ static void limit(void **state) {
     assert_int_equal(load_it(k[0]), WK_CACHE_GOOD);
     assert_int_equal(load_it(k[2]), WK_CACHE_GOOD);
     assert_int_equal(load_it(k[3]), WK_CACHE_GOOD);
-    assert_false(store_it(key, one - 1)); /* larger than the whole folder may be: nothing is thrown away for it */
+    assert_false(store_it(
+        key, one - 1)); /* larger than the whole folder may be: nothing is thrown away for it */
     assert_int_equal(load_it(k[3]), WK_CACHE_GOOD);
 }
 
@@ -169,8 +175,13 @@ static void key_of_weights(void **state) {
     wk_packed out[2] = {{.in_use = true}, {.in_use = true}};
     wk_weight w[2];
     for (int i = 0; i < 2; i++)
-        w[i] = (wk_weight){.name = i ? "b" : "a", .data = rows[i], .fmt = WK_FMT_F16, .n_row = 64, .k = 64,
-                           .row_bytes = 128, .lora_of = -1};
+        w[i] = (wk_weight){.name = i ? "b" : "a",
+                           .data = rows[i],
+                           .fmt = WK_FMT_F16,
+                           .n_row = 64,
+                           .k = 64,
+                           .row_bytes = 128,
+                           .lora_of = -1};
     const wk_plan p = {.weight = w, .n_weight = 2};
     wk_hash seen[9];
     seen[0] = wk_cache_key(&p, out, key);
@@ -199,7 +210,8 @@ static void key_of_weights(void **state) {
     rows[0][sizeof(rows[0]) / 2] = 0;
     for (int i = 0; i < 9; i++)
         for (int j = 0; j < i; j++)
-            if (seen[i].lo == seen[j].lo && seen[i].hi == seen[j].hi) fail_msg("keys %d and %d are one", i, j);
+            if (seen[i].lo == seen[j].lo && seen[i].hi == seen[j].hi)
+                fail_msg("keys %d and %d are one", i, j);
     const wk_hash again = wk_cache_key(&p, out, key);
     assert_true(again.lo == seen[0].lo && again.hi == seen[0].hi);
 }
@@ -227,7 +239,9 @@ static void key_of_files(void **state) {
     assert_true(identity(path, &b));
     assert_true(a.lo == b.lo && a.hi == b.hi);
     /* one byte of a weight, size and modification time as before */
-    (void)snprintf(cmd, sizeof(cmd), "cp -p '%s' '%s.old' && printf x | dd of='%s' bs=1 seek=200000 conv=notrunc 2>/dev/null && touch -r '%s.old' '%s'",
+    (void)snprintf(cmd, sizeof(cmd),
+                   "cp -p '%s' '%s.old' && printf x | dd of='%s' bs=1 seek=200000 conv=notrunc "
+                   "2>/dev/null && touch -r '%s.old' '%s'",
                    path, path, path, path, path);
     assert_int_equal(system(cmd), 0);
     (void)usleep(2100000);
@@ -241,7 +255,8 @@ static void key_of_files(void **state) {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {CASE(comes_back), CASE(altered),        CASE(of_others),   CASE(limit),
-                                       CASE(failing_disk), CASE(key_of_weights), CASE(key_of_files)};
+    const struct CMUnitTest tests[] = {CASE(comes_back),  CASE(altered),      CASE(of_others),
+                                       CASE(limit),       CASE(failing_disk), CASE(key_of_weights),
+                                       CASE(key_of_files)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
