@@ -11,6 +11,7 @@ enum { WK_PIN_MAX = 256 };
 typedef struct wk_cpu_options {
     bool small_pages;          /* no huge pages for weights, activations and cache */
     int32_t pin[WK_PIN_MAX], n_pin; /* CPUs that the team is bound to, in the order of its ranks; 0: it is not */
+    int n_node;                /* memory nodes: with more than one a bound team touches the weights first that it reads */
     const char *cache_dir;     /* packed weights are kept there; NULL: they are not */
     uint64_t cache_max;        /* bytes that the folder may hold, 0: 16 GiB */
     wk_hash cache_key;         /* of the files that the weights come from; zero: they are not kept */

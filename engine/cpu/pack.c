@@ -16,6 +16,7 @@
 #include "engine/base/os.h"
 #include "engine/base/str.h"
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/owner.h"
 #include "engine/cpu/packcache.h"
 #include "engine/graph/part.h"
 #include "simd/format.h"
@@ -34,6 +35,7 @@ typedef struct pack_work {
     uint8_t *gather;              /* [team][gather_bytes]: rows that are taken out of order */
     size_t gather_bytes;
     const wk_host *host;
+    uint16_t *owner;           /* [n_piece] ranks that touch them first; NULL: whoever packs them */
     _Atomic size_t next, done; /* pieces dealt out, bytes packed */
     _Atomic uint64_t bad;      /* first weight << 32 | row that is not finite */
     atomic_bool cancelled;
@@ -213,6 +215,24 @@ static int judge(pack_work *k, wk_err *err) {
                                       : WICK_OK;
 }
 
+static void touch_rank(void *ud, int rank) {
+    const pack_work *k = ud;
+    for (size_t i = 0; i < k->n_piece; i++)
+        if (k->owner[i] == rank)
+            wk_os_populate(k->base + i * k->piece, i + 1 < k->n_piece ? k->piece : k->total - i * k->piece, true);
+}
+
+/* On one node whoever packs a piece touches it; on several that costs a round of its own. A team that is not bound may
+ * run anywhere: there is nothing to gain. */
+static void touch_by_owner(pack_work *k, wk_team *team) {
+    const wk_cpu_options *o = k->host->cpu;
+    if (!o || o->n_node < 2 || !o->n_pin || !k->n_piece) return;
+    k->owner = wk_alloc_array(k->n_piece, sizeof(*k->owner));
+    if (k->owner && wk_owners(k->owner, k->n_piece, k->piece, k->plan, k->out, k->base, wk_team_size(team)))
+        wk_team_run(team, touch_rank, k);
+    wk_free(k->owner);
+}
+
 /* Zero: packed weights are not kept. */
 static wk_hash cache_key(const pack_work *k) {
     const wk_cpu_options *o = k->host->cpu;
@@ -260,6 +280,7 @@ int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, const wk_part *
     wk_cpu_report r = {.bytes = k.total};
     const wk_hash key = cache_key(&k);
     begin_report(&r);
+    touch_by_owner(&k, team);
     if (!key.lo && !key.hi) {
         wk_team_run(team, pack_rank, &k);
     } else {

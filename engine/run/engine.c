@@ -239,6 +239,7 @@ int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const 
     tell_products(e);
     set_cache_key(e, s);
     e->cfg.cpu.report = &e->report;
+    e->cfg.cpu.n_node = wk_os_nodes(NULL, 0);
     wk_store_drop(
         s); /* what parsing has read; packing drops what it reads itself, all but the edges of tensors */
     if ((rc = start_thread(e, err))) goto out;
