@@ -15,7 +15,7 @@ typedef struct wk_cpu_options {
     const char *cache_dir;     /* packed weights are kept there; NULL: they are not */
     uint64_t cache_max;        /* bytes that the folder may hold, 0: 16 GiB */
     wk_hash cache_key;         /* of the files that the weights come from; zero: they are not kept */
-    struct wk_cpu_report *report; /* gets what prepare took; NULL: nobody asks */
+    struct wk_cpu_report *report; /* what prepare took is added there; NULL: nobody asks */
     bool onednn; /* products of F32, F16 and BF16 weights by oneDNN in passes of many rows: other bits */
 } wk_cpu_options;
 /* What packing took; faults of the process meanwhile. */

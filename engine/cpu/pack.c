@@ -253,6 +253,17 @@ static void end_report(wk_cpu_report *r) {
     r->pack_ns = wk_os_now_ns() - r->pack_ns;
 }
 
+/* A plan may be packed in parts. */
+static void add_report(wk_cpu_report *all, const wk_cpu_report *r) {
+    all->pack_ns += r->pack_ns;
+    all->store_ns += r->store_ns;
+    all->bytes += r->bytes;
+    all->minor += r->minor;
+    all->major += r->major;
+    all->cache = r->cache > all->cache ? r->cache : all->cache;
+    all->stored |= r->stored;
+}
+
 static void store(const pack_work *k, wk_hash key, wk_cpu_report *r, wk_team *team) {
     const wk_cpu_options *o = k->host->cpu;
     const uint64_t t0 = wk_os_now_ns(), max = o->cache_max ? o->cache_max : CACHE_MAX;
@@ -292,7 +303,7 @@ int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, const wk_part *
     end_report(&r);
     const int rc = judge(&k, err);
     if (!rc && r.cache > WK_CACHE_HIT) store(&k, key, &r, team);
-    if (host->cpu && host->cpu->report) *host->cpu->report = r;
+    if (host->cpu && host->cpu->report) add_report(host->cpu->report, &r);
     for (int32_t i = 0; i < p->n_weight; i++)
         if (out[i].in_use) wk_os_drop(p->weight[i].data, (size_t)p->weight[i].n_row * p->weight[i].row_bytes);
     return rc;

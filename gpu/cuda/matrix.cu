@@ -1,0 +1,113 @@
+/* matrix.cu: matrices on the device: their size, their upload, and which kernel a product takes. */
+#include <string.h>
+
+#include "gpu/cuda/matrix.h"
+
+/* A vector is one row of f32, whatever the file holds. */
+static int fmt_of(const wk_weight *w) { return w->is_vector ? WK_FMT_F32 : w->fmt; }
+static int32_t rows_of(const wk_weight *w) { return w->is_vector ? 1 : w->n_row; }
+static bool known(int fmt) { return wkc_is_float(fmt) || wkc_layout_of(fmt).low; }
+
+/* Planes of n rows, each aligned; returns the size of all. */
+static size_t planes(size_t at[WKC_PLANE], size_t bytes[WKC_PLANE], const wk_weight *w, int32_t n) {
+    size_t size = 0;
+    wkc_plane_bytes(bytes, fmt_of(w), w->k);
+    for (int i = 0; i < WKC_PLANE; i++) {
+        at[i] = size;
+        size += wkc_align(bytes[i] * (size_t)n);
+    }
+    return size;
+}
+
+size_t wkc_mat_bytes(const wk_weight *w) {
+    size_t at[WKC_PLANE], bytes[WKC_PLANE];
+    const bool whole = w->n_row > 0 && w->k > 0 && w->k % wk_formats[w->fmt].block == 0;
+    return known(w->fmt) && whole ? planes(at, bytes, w, rows_of(w)) : 0;
+}
+
+size_t wkc_stage_bytes(const wk_weight *w, int32_t n) {
+    size_t at[WKC_PLANE], bytes[WKC_PLANE];
+    return planes(at, bytes, w, n);
+}
+
+void wkc_mat_init(wkc_mat *m, const wk_weight *w, uint8_t *p) {
+    size_t bytes[WKC_PLANE];
+    *m = {p, fmt_of(w), rows_of(w), w->k, {0, 0, 0, 0}};
+    planes(m->plane, bytes, w, rows_of(w));
+}
+
+/* A vector's values stand for rows: they are un-rotated one by one (F kinds, whose block is a value). */
+static void vector_row(float *dst, const wk_weight *w) {
+    const wk_format *f = &wk_formats[w->fmt];
+    if (!w->unrotate) f->decode(dst, w->data, w->k);
+    for (int32_t i = 0; w->unrotate && i < w->k; i++)
+        f->decode(dst + i, w->data + (size_t)wk_weight_row(w, i) * f->bytes, 1);
+    memset(dst + w->k, 0, (size_t)(wkc_pad(w->k) - w->k) * sizeof(float));
+}
+
+bool wkc_mat_upload(const wkc_mat *m, const wk_weight *w, int32_t row, int32_t n, uint8_t *stage, cudaStream_t s,
+                    int32_t *bad) {
+    const wk_format *f = &wk_formats[w->fmt];
+    size_t at[WKC_PLANE], bytes[WKC_PLANE];
+    planes(at, bytes, w, n);
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t r = w->is_vector ? 0 : wk_weight_row(w, row + i);
+        const uint8_t *src = w->data + (size_t)r * w->row_bytes;
+        uint8_t *to[WKC_PLANE];
+        for (int j = 0; j < WKC_PLANE; j++) to[j] = stage + at[j] + bytes[j] * (size_t)i;
+        if (f->find_nonfinite(src, w->k) >= 0) {
+            *bad = row + i;
+            return false;
+        }
+        if (w->is_vector)
+            vector_row((float *)to[0], w);
+        else
+            wkc_repack_row(to, w->fmt, src, w->k);
+    }
+    for (int j = 0; j < WKC_PLANE; j++)
+        if (bytes[j])
+            cudaMemcpyAsync(m->p + m->plane[j] + bytes[j] * (size_t)row, stage + at[j], bytes[j] * (size_t)n,
+                            cudaMemcpyHostToDevice, s);
+    return true;
+}
+
+size_t wkc_act_bytes(int type, int32_t dim, size_t rows) {
+    if (type == WK_VAL_F32) return rows * (size_t)dim * sizeof(float);
+    return wkc_act_s16(type, dim, rows) + wkc_align(rows * (size_t)(dim / 16) * sizeof(int16_t));
+}
+
+wkc_w wkc_w_of(const wkc_mat *m) {
+    wkc_w w = {m->p + m->plane[0], m->p + m->plane[1], m->p + m->plane[2], m->p + m->plane[3], {0, 0, 0, 0},
+               1.0f, m->n_row, m->k / WKC_UNIT};
+    int8_t table[16];
+    wkc_table(table, &w.factor, m->fmt);
+    memcpy(w.table, table, 16);
+    return w;
+}
+
+/* Nothing is kept between the kernels of a product. */
+size_t wkc_matmul_scratch(const wk_weight *w, int32_t n) {
+    (void)w;
+    (void)n;
+    return 0;
+}
+
+/* x_type is what formats.def asks of the matrix's format; backend.cu refuses other steps (its `can`). */
+void wkc_matmul(cudaStream_t s, const wkc_mat *m, const void *x, int x_type, int32_t n, size_t x_rows, float *dst,
+                void *scratch) {
+    (void)scratch;
+    if (n <= 0) return;
+    if (wkc_is_float(m->fmt)) {
+        if (n <= WKC_GEMV_MAX)
+            wkc_gemv_f(s, m, (const float *)x, n, dst);
+        else
+            wkc_gemm_f(s, m, (const float *)x, n, dst);
+        return;
+    }
+    const wkc_w w = wkc_w_of(m);
+    const wkc_a a = wkc_act_of(x_type, x, m->k, x_rows);
+    if (n <= WKC_GEMV_MAX)
+        wkc_gemv(s, m->fmt, &w, &a, n, dst);
+    else
+        wkc_gemm(s, m->fmt, &w, &a, n, dst);
+}
