@@ -298,9 +298,6 @@ static wick_status config_of(wk_engine_config *c, const wick_engine_options *o, 
     WK_TRY(check_range("threads", o->threads, 0, 1024, err));
     WK_TRY(check_range("n_batch", o->n_batch, 0, 4096, err));
     WK_TRY(check_range("gpu_layers", o->gpu_layers, WK_OFFLOAD_NONE, 1 << 16, err));
-    if (o->extra && o->extra[0])
-        return wk_fail(err, WICK_E_ARG, "unknown engine option \"%s\"",
-                       wk_show(wk_cstr(o->extra[0])).text);
     *c = (wk_engine_config){.n_ctx = o->n_ctx,
                             .kv_tokens = o->kv_tokens,
                             .max_seqs = o->max_seqs ? o->max_seqs : 8,
@@ -311,7 +308,9 @@ static wick_status config_of(wk_engine_config *c, const wick_engine_options *o, 
                             .fit_check = !o->no_fit_check,
                             .device = o->device,
                             .gpu_layers = o->gpu_layers,
-                            .cpu_mask = wk_setup_cpu_mask()};
+                            .cpu_mask = wk_setup_cpu_mask(),
+                            .arith = WICK_ARITH};
+    WK_TRY(wk_extra_read(c, o->extra, err));
     return kv_type_of(o->kv_type, &c->kv_type, err);
 }
 
@@ -691,7 +690,9 @@ wick_status wick_request_result(const wick_request *q, wick_result *out) {
                            .first_s = r->t_first ? seconds(r->t_submit, r->t_first) : 0,
                            .seed = (int64_t)r->sampling.seed,
                            .hash = {r->hash.lo, r->hash.hi},
-                           .flags = r->engine && wk_engine_on_device(r->engine) ? WICK_RESULT_DEVICE_BITS : 0,
+                           .flags = r->engine && (wk_engine_on_device(r->engine) || wk_engine_has_other_bits(r->engine))
+                                        ? WICK_RESULT_DEVICE_BITS
+                                        : 0,
                            .error = r->error};
     return give_result(out, &v, sizeof(v)) ? WICK_OK : WICK_E_ABI;
 }

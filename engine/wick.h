@@ -82,7 +82,10 @@ typedef struct wick_engine_options {
      * the absolute path of a module, ":1" behind it or not: E_DEVICE when it cannot be used, E_FIT when its memory is
      * too small for what gpu_layers asks. */
     const char *device;
-    const char *const *extra; /* "key=value", NULL-ended; unknown keys are refused */
+    /* "key=value", NULL-ended; unknown keys are refused. gemm=wick|onednn (products of prompts; WICK_RESULT_DEVICE_BITS),
+     * cpus=0-3,8 or all (threads bound to CPUs, one per core first), huge=thp|off, cache_dir=DIR or off and
+     * cache_max=BYTES (packed weights kept on disk). */
+    const char *const *extra;
     /* packing, phase "pack"; non-zero cancels. Called while wick_engine_open waits, by another thread. */
     int (*progress)(void *ud, const char *phase, uint64_t done, uint64_t total);
     void *progress_ud;
@@ -153,8 +156,8 @@ typedef struct wick_event {
 
 enum { WICK_FINISH_NONE, WICK_FINISH_STOP, WICK_FINISH_LENGTH, WICK_FINISH_TOOL, WICK_FINISH_CANCEL, WICK_FINISH_ERROR };
 
-/* wick_result.flags. DEVICE_BITS: a device that is not the cpu computed some of it, so the logits' bits are that
- * device's own (ONE ARITHMETIC speaks of CPUs). */
+/* wick_result.flags. DEVICE_BITS: a device that is not the cpu, or oneDNN, computed some of it, so the logits' bits are
+ * its own (ONE ARITHMETIC speaks of wick's products on CPUs). */
 enum { WICK_RESULT_DEVICE_BITS = 1 };
 
 typedef struct wick_result {

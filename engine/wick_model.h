@@ -30,6 +30,9 @@ typedef struct wk_adapters {
 wick_status wk_adapters_open(wk_adapters *a, const wick_engine_options *o, wk_engine_config *c, wick_error *err);
 void wk_adapters_close(wk_adapters *a); /* zeroed record is fine */
 
+/* wick_engine_options.extra into the configuration, which borrows its texts. */
+wick_status wk_extra_read(wk_engine_config *c, const char *const *extra, wick_error *err);
+
 struct wick_engine {
     wk_engine *e;
     wick_model *model;

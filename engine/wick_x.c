@@ -47,6 +47,31 @@ wick_status wick_x_steps(const char *path, const wick_engine_options *opt, char 
     return rc;
 }
 
+/* "Name:   123 kB" of a file of /proc, in bytes. */
+static uint64_t proc_bytes(const char *text, const char *name) {
+    const char *at = strstr(text, name);
+    unsigned long long kib = 0;
+    return at && sscanf(at + strlen(name), "%llu", &kib) == 1 ? (uint64_t)kib * 1024 : 0;
+}
+
+wick_status wick_x_loading_of(const wick_engine *e, wick_x_loading *out) {
+    static const char *const cache[] = {"off", "hit", "miss", "refused"};
+    char text[4096] = "";
+    if (!e || !out) return WICK_E_ARG;
+    const wk_cpu_report *r = wk_engine_report(e->e);
+    (void)wk_os_read_small("/proc/self/smaps_rollup", text, sizeof(text)); /* absent: "" */
+    *out = (wick_x_loading){.pack_s = (double)r->pack_ns * 1e-9,
+                            .store_s = (double)r->store_ns * 1e-9,
+                            .bytes = r->bytes,
+                            .minor_faults = r->minor,
+                            .major_faults = r->major,
+                            .huge_bytes = proc_bytes(text, "\nAnonHugePages:"),
+                            .anon_bytes = proc_bytes(text, "\nAnonymous:"),
+                            .cache = cache[r->cache],
+                            .stored = r->stored};
+    return WICK_OK;
+}
+
 wick_status wick_x_meta(const wick_model *m, size_t i, const char **key, size_t *key_len,
                         char *value, size_t cap) {
     if (!m || i >= wk_store_meta_count(m->store)) return WICK_E_ARG;

@@ -46,6 +46,16 @@ WICK_API wick_status wick_x_devices(const char *spec, int measure, void (*on_dev
                                     void *ud, wick_error *err);
 /* Read bandwidth of this machine: best of some passes over bytes of memory. Takes a fraction of a second. */
 WICK_API wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wick_error *err);
+/* What opening an engine took. pack_s: packing, or reading what was kept; faults of the process meanwhile.
+ * huge_bytes of anon_bytes: the process's anonymous memory now, in huge pages (0 of 0: not told). cache: "off", "hit",
+ * "miss", "refused" (a file was there and not believed); stored: it is kept for the next start. */
+typedef struct wick_x_loading {
+    double pack_s, store_s;
+    uint64_t bytes, minor_faults, major_faults, huge_bytes, anon_bytes;
+    const char *cache;
+    int stored;
+} wick_x_loading;
+WICK_API wick_status wick_x_loading_of(const wick_engine *e, wick_x_loading *out);
 /* What one token costs: bytes of packed weights that a decode step reads (the vocabulary projection among them), bytes of
  * KV that it reads for each position before it, multiply-adds of the layers, and of one row of logits. Sliding windows
  * are not looked at: beyond a window the two figures by position are upper bounds. */

@@ -380,6 +380,7 @@ wick_status wk_args_parse(wk_args *a, unsigned cmd, int argc, char **argv, wick_
 void wk_args_fini(wk_args *a) {
     wk_buf_fini(&a->config);
     wk_buf_fini(&a->lora_text);
+    wk_buf_fini(&a->extra_text);
     for (int i = 0; i < WK_ARG_COUNT; i++) wk_buf_fini(&a->set[i]);
 }
 

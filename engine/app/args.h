@@ -44,6 +44,8 @@ typedef struct wk_args {
     const char *lora[WK_ARG_LORA_MAX]; /* paths of --lora, in lora_text, and their scales; set by wk_args_model */
     float lora_scale[WK_ARG_LORA_MAX];
     wk_buf lora_text;
+    const char *extra[8]; /* "key=value" of the engine, NULL-ended, in extra_text; set by wk_args_model */
+    wk_buf extra_text;
     char model_path[4096];  /* resolved by wk_args_model */
     bool falls_back;        /* the default model is missing: the built-in one stands in */
     char config_path[4096]; /* "" when there is none */

@@ -182,8 +182,42 @@ static wick_status take_lora(wk_args *a, wick_error *err) {
     return WICK_OK;
 }
 
+/* Options that are given become keys of the engine. */
+static wick_status take_extra(wk_args *a, wick_error *err) {
+    static const struct {
+        wk_arg_id id;
+        const char *key;
+    } keys[] = {{WK_ARG_RUN_GEMM, "gemm"}, {WK_ARG_CPUS, "cpus"},
+                {WK_ARG_HUGE, "huge"},     {WK_ARG_PACK_CACHE, "cache_dir"},
+                {WK_ARG_PACK_MAX, "cache_max"}};
+    size_t n = 0, at = 0;
+    wk_buf_reset(&a->extra_text);
+    for (size_t i = 0; i < WK_COUNT(keys); i++) {
+        const wk_value *v = &a->v[keys[i].id];
+        if (!(wk_arg_rows[keys[i].id].cmds & a->cmd) || !v->given) continue;
+        if (wk_row_is(&wk_arg_rows[keys[i].id], "int"))
+            (void)wk_buf_addf(&a->extra_text, "%s=%lld", keys[i].key, (long long)v->i); /* a failure shows below */
+        else
+            (void)wk_buf_addf(&a->extra_text, "%s=%s", keys[i].key, v->s);
+        (void)wk_buf_addc(&a->extra_text, 0);
+        n++;
+    }
+    if (wk_flag(a, WK_ARG_PIN) && !a->v[WK_ARG_CPUS].given) {
+        (void)wk_buf_add(&a->extra_text, "cpus=all", sizeof("cpus=all"));
+        n++;
+    }
+    if (a->extra_text.failed) return wk_fail(err, WICK_E_NOMEM, "no memory for the engine's options");
+    for (size_t i = 0; i < n; i++) {
+        a->extra[i] = a->extra_text.p + at;
+        at += strlen(a->extra[i]) + 1;
+    }
+    a->extra[n] = NULL;
+    return WICK_OK;
+}
+
 wick_status wk_args_model(wk_args *a, wick_error *err) {
     WK_TRY(take_lora(a, err));
+    WK_TRY(take_extra(a, err));
     const wk_value *v = &a->v[WK_ARG_MODEL];
     const char *name = v->from == WK_FROM_FLAG ? v->s : NULL;
     if (!name && a->n_positional && names_model(a->positional[0])) {

@@ -67,6 +67,9 @@ static void put_memory(doctor *d) {
     else
         (void)snprintf(text, sizeof(text), "%.1f GB available, no cgroup limit", (double)free / 1e9);
     row(d, "memory", text, NULL, NULL);
+    const int n_node = wk_os_nodes(line, sizeof(line));
+    (void)snprintf(text, sizeof(text), "%d%s%.80s", n_node, line[0] ? " - " : "", line);
+    row(d, "NUMA nodes", text, NULL, NULL);
     if (!read_line("/sys/kernel/mm/transparent_hugepage/enabled", line, sizeof(line)))
         row(d, "huge pages", "unknown: the kernel does not say", NULL, NULL);
     else

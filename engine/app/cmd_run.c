@@ -9,6 +9,8 @@
 #include "engine/app/signals.h"
 #include "engine/app/talk.h"
 #include "engine/base/err.h"
+#include "engine/base/os.h"
+#include "engine/wick_x.h"
 
 enum { PROMPT_MAX = 32 << 20 };
 
@@ -37,6 +39,33 @@ static void put_hash(char out[33], const wick_result *r) {
     (void)snprintf(out, 33, "%016llx%016llx", (unsigned long long)r->hash[1], (unsigned long long)r->hash[0]);
 }
 
+/* What loading took, and the faults since then. */
+static void put_stats(wk_session *s) {
+    wick_x_loading l;
+    uint64_t minor, major;
+    if (!wk_flag(s->args, WK_ARG_STATS) || wick_x_loading_of(s->engine, &l)) return;
+    wk_os_faults(&minor, &major);
+    wk_say(false, "packing %.3f s, %.1f MB, %.1f GB/s, faults %llu minor %llu major; pack cache %s%s\n", l.pack_s,
+           (double)l.bytes / 1e6, l.pack_s > 0 ? (double)l.bytes / 1e9 / l.pack_s : 0, (unsigned long long)l.minor_faults,
+           (unsigned long long)l.major_faults, l.cache, l.stored ? ", kept for the next start" : "");
+    wk_say(false, "huge pages %.0f of %.0f MB of anonymous memory; faults of the process %llu minor %llu major\n",
+           (double)l.huge_bytes / 1e6, (double)l.anon_bytes / 1e6, (unsigned long long)minor, (unsigned long long)major);
+}
+
+static void emit_stats(wk_session *s) {
+    wick_x_loading l;
+    wk_emit *e = s->emit;
+    if (!wk_flag(s->args, WK_ARG_STATS) || wick_x_loading_of(s->engine, &l)) return;
+    wk_emit_num(e, "pack_s", l.pack_s);
+    wk_emit_int(e, "packed_bytes", (int64_t)l.bytes);
+    wk_emit_int(e, "pack_minor_faults", (int64_t)l.minor_faults);
+    wk_emit_int(e, "pack_major_faults", (int64_t)l.major_faults);
+    wk_emit_int(e, "huge_bytes", (int64_t)l.huge_bytes);
+    wk_emit_int(e, "anonymous_bytes", (int64_t)l.anon_bytes);
+    wk_emit_str(e, "pack_cache", wk_cstr(l.cache));
+    wk_emit_int(e, "pack_kept", l.stored);
+}
+
 /* The object of --json, the last event of --jsonl (whose text has been sent). */
 static void emit_done(wk_session *s, const wk_answer *answer) {
     wk_emit *e = s->emit;
@@ -62,6 +91,7 @@ static void emit_done(wk_session *s, const wk_answer *answer) {
     wk_emit_bool(e, "device_bits", (r->flags & WICK_RESULT_DEVICE_BITS) != 0);
     put_hash(hash, r);
     if (wk_flag(s->args, WK_ARG_HASH)) wk_emit_str(e, "hash", wk_cstr(hash));
+    emit_stats(s);
     wk_emit_done(e);
 }
 
@@ -111,6 +141,7 @@ static wick_status run(wk_session *s, const wk_buf *prompt, bool *interrupted, w
     if (!rc) {
         if (s->emit->mode == WK_EMIT_TEXT) finish_text(s, &answer.result);
         wk_session_footer(s, &answer.result);
+        if (s->emit->mode == WK_EMIT_TEXT) put_stats(s); /* else in the object */
         if (s->emit->mode != WK_EMIT_TEXT) emit_done(s, &answer);
     }
     wk_buf_fini(&answer.text);

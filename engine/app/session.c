@@ -90,6 +90,7 @@ wick_engine_options wk_session_engine(const wk_args *a) {
     o.adapters = a->lora;
     o.adapter_scale = a->lora_scale;
     o.n_adapters = (size_t)a->v[WK_ARG_LORA].i;
+    o.extra = a->extra;
     o.device = a->v[WK_ARG_DEVICE].s;
     if (a->v[WK_ARG_GPU_LAYERS].given)
         (void)wk_args_gpu_layers(a->v[WK_ARG_GPU_LAYERS].s, &o.gpu_layers, NULL); /* checked when it was read */

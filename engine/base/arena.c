@@ -140,7 +140,7 @@ char *wk_strdup_n(const char *p, size_t n) {
     return s;
 }
 
-bool wk_pages_map(wk_pages *m, size_t n) {
+static bool map_pages(wk_pages *m, size_t n, int advice) {
     *m = (wk_pages){0};
     size_t whole, all;
     if (!wk_align(&whole, n ? n : 1, HUGE_PAGE) || !wk_add(&all, whole, HUGE_PAGE)) return false;
@@ -153,10 +153,13 @@ bool wk_pages_map(wk_pages *m, size_t n) {
     m->p = (uint8_t *)base + skip;
     m->n = n;
     if (n >= HUGE_PAGE)
-        (void)madvise(m->p, whole, MADV_HUGEPAGE); /* a wish: 4 KiB pages work too */
+        (void)madvise(m->p, whole, advice); /* a wish: 4 KiB pages work too */
     counted();
     return true;
 }
+
+bool wk_pages_map(wk_pages *m, size_t n) { return map_pages(m, n, MADV_HUGEPAGE); }
+bool wk_pages_map_small(wk_pages *m, size_t n) { return map_pages(m, n, MADV_NOHUGEPAGE); }
 
 void wk_pages_unmap(wk_pages *m) {
     if (m->base) (void)munmap(m->base, m->base_n); /* cannot fail for a range that we mapped */

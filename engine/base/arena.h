@@ -41,6 +41,7 @@ typedef struct wk_pages {
     size_t base_n;
 } wk_pages;
 bool wk_pages_map(wk_pages *m, size_t n); /* false: no memory */
+bool wk_pages_map_small(wk_pages *m, size_t n); /* the same, huge pages refused */
 void wk_pages_unmap(wk_pages *m);         /* zeroed record is fine */
 
 /* Bump arena in chained blocks with a hard cap on the total: for parsers. All freed at once. */

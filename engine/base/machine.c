@@ -5,12 +5,11 @@
  * few take up alone; and each of the 150 barriers of a token waits for the slowest thread.
  *
  * Every one of these files can be absent or odd in some container; what cannot be read does not limit. */
-#include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "engine/base/arena.h"
+#include "engine/base/machine_impl.h"
 #include "engine/base/os.h"
 #include "engine/base/str.h"
 
@@ -20,7 +19,7 @@ enum { PATH_CAP = 4096, TEXT_CAP = 64 * 1024, MAX_DEPTH = 64 };
 /* ---- small parsers ----------------------------------------------------------------------------- */
 
 /* An unsigned number at *p; moves *p behind it. False when there is none or it is too big. */
-static bool read_u64(const char **p, uint64_t *out) {
+bool wk_read_u64(const char **p, uint64_t *out) {
     const char *s = *p;
     uint64_t v = 0;
     if (*s < '0' || *s > '9') return false;
@@ -34,7 +33,7 @@ static bool read_u64(const char **p, uint64_t *out) {
     return true;
 }
 
-static bool read_file(char *buf, size_t cap, const char *root, const char *path, const char *name) {
+bool wk_read_below(char *buf, size_t cap, const char *root, const char *path, const char *name) {
     char full[PATH_CAP];
     const int n = snprintf(full, sizeof(full), "%s%s%s", root, path, name);
     return n > 0 && (size_t)n < sizeof(full) && wk_os_read_small(full, buf, cap) >= 0;
@@ -43,7 +42,7 @@ static bool read_file(char *buf, size_t cap, const char *root, const char *path,
 static bool read_number(uint64_t *out, const char *root, const char *path, const char *name) {
     char text[64];
     const char *p = text;
-    return read_file(text, sizeof(text), root, path, name) && read_u64(&p, out);
+    return wk_read_below(text, sizeof(text), root, path, name) && wk_read_u64(&p, out);
 }
 
 /* The number behind "key " at the start of a line. */
@@ -54,125 +53,9 @@ static bool find_number(const char *text, const char *key, uint64_t *out) {
         if (strncmp(line, key, n)) continue;
         const char *p = line + n;
         while (*p == ' ' || *p == '\t') p++;
-        if (p > line + n && read_u64(&p, out)) return true;
+        if (p > line + n && wk_read_u64(&p, out)) return true;
     }
     return false;
-}
-
-/* ---- CPUs -------------------------------------------------------------------------------------- */
-
-typedef struct cpu_mask {
-    uint64_t *word; /* [n] */
-    size_t n;
-} cpu_mask;
-
-static bool mask_has(const cpu_mask *m, uint64_t cpu) {
-    return cpu / 64 < m->n && (m->word[cpu / 64] >> (cpu % 64) & 1u);
-}
-
-/* Grows until the kernel accepts the size: there are machines with more CPUs than cpu_set_t holds. */
-static bool mask_get(cpu_mask *m) {
-    for (size_t n = 16; n <= 4096; n *= 2) {
-        m->word = wk_new_n(uint64_t, n);
-        if (!m->word) return false;
-        m->n = n;
-        if (sched_getaffinity(0, n * sizeof(uint64_t), (cpu_set_t *)(void *)m->word) == 0)
-            return true;
-        wk_free(m->word);
-        m->word = NULL;
-        if (errno != EINVAL) return false;
-    }
-    return false;
-}
-
-typedef struct cpu_range {
-    uint64_t a, b;
-} cpu_range;
-
-/* The next range of a list such as "0-3,8"; moves *p behind it. False: none, or junk. */
-static bool next_range(const char **p, cpu_range *r) {
-    if (**p == ',') (*p)++;
-    if (!read_u64(p, &r->a)) return false;
-    r->b = r->a;
-    if (**p != '-') return true;
-    (*p)++;
-    return read_u64(p, &r->b);
-}
-
-static bool read_cpu_file(char *buf, size_t cap, const char *root, uint64_t cpu, const char *name) {
-    char path[96];
-    (void)snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%llu/%s",
-                   (unsigned long long)cpu, name); /* 89 bytes at most */
-    return read_file(buf, cap, root, path, "");
-}
-
-/* A core is counted at the first of its siblings that is in the mask. */
-static bool is_first_sibling(const cpu_mask *m, const char *root, uint64_t cpu) {
-    char text[1024];
-    const char *p = text;
-    cpu_range r;
-    if (!read_cpu_file(text, sizeof(text), root, cpu, "topology/thread_siblings_list")) return true;
-    while (next_range(&p, &r)) {
-        for (uint64_t c = r.a; c <= r.b && c < cpu; c++)
-            if (mask_has(m, c)) return false;
-    }
-    return true;
-}
-
-/* ---- kinds of cores: Arm tells how much each CPU does, x86 which are not the small ones -------- */
-
-typedef struct cpu_kinds {
-    uint64_t capacity_max; /* of the mask, 0 = not told */
-    char big[1024]; /* list of the performance cores, "" = not told, or none of them in the mask */
-} cpu_kinds;
-
-static uint64_t capacity_of(const char *root, uint64_t cpu) {
-    char text[64];
-    const char *p = text;
-    uint64_t v = 0;
-    if (!read_cpu_file(text, sizeof(text), root, cpu, "cpu_capacity") || !read_u64(&p, &v))
-        return 0;
-    return v < UINT32_MAX ? v : 0;
-}
-
-static bool list_has(const char *list, uint64_t cpu) {
-    cpu_range r;
-    while (next_range(&list, &r))
-        if (r.a <= cpu && cpu <= r.b) return true;
-    return false;
-}
-
-static void read_kinds(cpu_kinds *k, const char *root, const cpu_mask *mask) {
-    bool any_big = false;
-    *k = (cpu_kinds){0};
-    (void)read_file(k->big, sizeof(k->big), root, "/sys/devices/cpu_core/", "cpus"); /* or "" */
-    for (uint64_t cpu = 0; cpu < 64 * mask->n; cpu++) {
-        if (!mask_has(mask, cpu)) continue;
-        const uint64_t c = capacity_of(root, cpu);
-        if (c > k->capacity_max) k->capacity_max = c;
-        any_big |= list_has(k->big, cpu);
-    }
-    if (!any_big) k->big[0] = '\0';
-}
-
-/* At least two thirds of the largest; a CPU that tells nothing is one of the fast ones. */
-static bool is_fast(const cpu_kinds *k, const char *root, uint64_t cpu) {
-    if (k->big[0] && !list_has(k->big, cpu)) return false;
-    if (!k->capacity_max) return true;
-    const uint64_t c = capacity_of(root, cpu);
-    return c == 0 || 3 * c >= 2 * k->capacity_max;
-}
-
-static void count_cpus(wk_machine *m, const char *root, const cpu_mask *mask) {
-    cpu_kinds kinds;
-    read_kinds(&kinds, root, mask);
-    for (uint64_t cpu = 0; cpu < 64 * mask->n; cpu++) {
-        if (!mask_has(mask, cpu)) continue;
-        m->n_affinity++;
-        if (!is_first_sibling(mask, root, cpu)) continue;
-        m->n_core++;
-        m->n_fast += is_fast(&kinds, root, cpu);
-    }
 }
 
 /* ---- cgroups ----------------------------------------------------------------------------------- */
@@ -256,9 +139,9 @@ static void read_cpu_limit(wk_machine *m, const char *root, const char *dir, boo
     if (v2) {
         char text[64];
         const char *p = text;
-        if (!read_file(text, sizeof(text), root, dir, "/cpu.max") || !read_u64(&p, &quota)) return;
+        if (!wk_read_below(text, sizeof(text), root, dir, "/cpu.max") || !wk_read_u64(&p, &quota)) return;
         while (*p == ' ') p++;
-        if (!read_u64(&p, &period)) return;
+        if (!wk_read_u64(&p, &period)) return;
     } else if (!read_number(&quota, root, dir, "/cpu.cfs_quota_us") ||
                !read_number(&period, root, dir, "/cpu.cfs_period_us")) {
         return; /* -1 is no number: no quota */
@@ -276,7 +159,7 @@ static void read_mem_limit(wk_machine *m, const char *root, const char *dir, boo
     (void)read_number(&now, root, dir,
                       v2 ? "/memory.current" : "/memory.usage_in_bytes"); /* or 0 */
     char text[8192];
-    if (read_file(text, sizeof(text), root, dir, "/memory.stat"))
+    if (wk_read_below(text, sizeof(text), root, dir, "/memory.stat"))
         (void)find_number(text, v2 ? "inactive_file" : "total_inactive_file", &idle); /* or 0 */
     const uint64_t used = now > idle ? now - idle : 0, free = max > used ? max - used : 0;
     if (free < m->mem_free) m->mem_free = free;
@@ -314,8 +197,8 @@ static void read_controller(wk_machine *m, const char *root, const cgroup_text *
 static void read_cgroups(wk_machine *m, const char *root) {
     cgroup_text *t = wk_new(cgroup_text);
     if (!t) return;
-    if (read_file(t->mounts, sizeof(t->mounts), root, "/proc/self/", "mountinfo") &&
-        read_file(t->groups, sizeof(t->groups), root, "/proc/self/", "cgroup")) {
+    if (wk_read_below(t->mounts, sizeof(t->mounts), root, "/proc/self/", "mountinfo") &&
+        wk_read_below(t->groups, sizeof(t->groups), root, "/proc/self/", "cgroup")) {
         read_controller(m, root, t, "", read_cpu_limit); /* both versions may be mounted at once */
         read_controller(m, root, t, "cpu", read_cpu_limit);
         read_controller(m, root, t, "", read_mem_limit);
@@ -330,20 +213,20 @@ static void read_memory(wk_machine *m, const char *root) {
     char text[8192];
     uint64_t kib = 0;
     m->mem_free = UINT64_MAX;
-    if (read_file(text, sizeof(text), root, "/proc/", "meminfo") &&
+    if (wk_read_below(text, sizeof(text), root, "/proc/", "meminfo") &&
         find_number(text, "MemAvailable:", &kib) && kib < UINT64_MAX / 1024)
         m->mem_free = kib * 1024;
 }
 
 void wk_os_machine_at(wk_machine *m, const char *root, const uint64_t *mask, size_t n_word) {
     *m = (wk_machine){0};
-    cpu_mask own = {0};
+    wk_cpu_mask own = {0};
     if (mask) {
         own.word = wk_new_n(uint64_t, n_word);
         own.n = own.word ? n_word : 0;
         if (own.word) memcpy(own.word, mask, n_word * sizeof(uint64_t));
     }
-    if (mask || mask_get(&own)) count_cpus(m, root, &own);
+    if (mask || wk_cpu_mask_get(&own)) wk_cpus_count(m, root, &own);
     wk_free(own.word);
     if (m->n_affinity == 0) m->n_affinity = 1;
     if (m->n_core == 0) m->n_core = 1;

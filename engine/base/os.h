@@ -13,7 +13,9 @@
 typedef struct wk_map_file {
     const uint8_t *p;
     size_t n;
-    int64_t mtime_ns;
+    int64_t mtime_ns, ctime_ns; /* content, content or inode changed */
+    int64_t age_ns;             /* since then, when it was mapped */
+    uint64_t dev, ino;
 } wk_map_file;
 int wk_os_map(wk_map_file *out, const char *path, wk_err *err);
 void wk_os_unmap(wk_map_file *m); /* zeroed record is fine */
@@ -56,11 +58,24 @@ void wk_os_machine(wk_machine *m);
  * affinity mask of the calling thread). Tests hand in trees of their own. */
 void wk_os_machine_at(wk_machine *m, const char *root, const uint64_t *mask, size_t n_word);
 
+/* Page faults of this process so far; major: that waited for a disk. */
+void wk_os_faults(uint64_t *minor, uint64_t *major);
+
+/* NUMA nodes that have a CPU of the affinity mask, 1 where there is no telling; text: "0: CPUs 0-7, 1: CPUs 8-15". */
+int wk_os_nodes(char *text, size_t cap);
+int wk_os_nodes_at(char *text, size_t cap, const char *root, const uint64_t *mask, size_t n_word);
+
 /* CPU that the calling thread runs on, -1 if unknown. A load from memory where the C library keeps it. */
 int wk_os_cpu(void);
 /* Moves the calling thread to a CPU of its affinity mask that is none of taken[0 .. n-1] (-1: no CPU; read atomically)
  * and leaves the mask as it was. False: there is none, or the system refuses. */
 bool wk_os_cpu_move(const int32_t *taken, int n);
+
+/* Binds the calling thread to one CPU; mask (WK_OS_MASK words) gets what it was bound to, for wk_os_cpu_free. false:
+ * the system refuses. */
+enum { WK_OS_MASK = 16 };
+bool wk_os_cpu_bind(int32_t cpu, uint64_t *mask);
+void wk_os_cpu_free(const uint64_t *mask);
 
 /* Bytes that nobody outside can foresee (seeds). Falls back to the clock where the system has none. */
 void wk_os_random(void *p, size_t n);

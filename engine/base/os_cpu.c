@@ -1,5 +1,7 @@
 /* os_cpu.c: on which CPU a thread runs, and how it gets off. */
+#include <assert.h>
 #include <sched.h>
+#include <sys/resource.h>
 
 #include "engine/base/os.h"
 
@@ -22,4 +24,26 @@ bool wk_os_cpu_move(const int32_t *taken, int n) {
         return sched_setaffinity(0, sizeof(all), &all) == 0;
     }
     return false;
+}
+
+static_assert(sizeof(cpu_set_t) == WK_OS_MASK * sizeof(uint64_t), "the mask of os.h is a cpu_set_t");
+
+bool wk_os_cpu_bind(int32_t cpu, uint64_t *mask) {
+    cpu_set_t one;
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof(one), (cpu_set_t *)(void *)mask)) return false;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)cpu, &one);
+    return sched_setaffinity(0, sizeof(one), &one) == 0;
+}
+
+void wk_os_cpu_free(const uint64_t *mask) {
+    (void)sched_setaffinity(0, WK_OS_MASK * sizeof(uint64_t),
+                            (const cpu_set_t *)(const void *)mask); /* a CPU may be gone: then it stays where it is */
+}
+
+void wk_os_faults(uint64_t *minor, uint64_t *major) {
+    struct rusage u = {0};
+    (void)getrusage(RUSAGE_SELF, &u); /* cannot fail for this process */
+    *minor = (uint64_t)u.ru_minflt;
+    *major = (uint64_t)u.ru_majflt;
 }

@@ -60,13 +60,21 @@ static int fail_io(wk_err *err, const char *path, const char *what) {
     return wk_fail(err, WICK_E_IO, "%s: %s: %s", wk_show(wk_cstr(path)).text, what, cause);
 }
 
+static int64_t ns_of(const struct timespec *t) { return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec; }
+
 static int map_fd(wk_map_file *out, int fd, const char *path, wk_err *err) {
     struct stat st;
     if (wk_os_must_fail() || fstat(fd, &st)) return fail_io(err, path, "cannot read its size");
     if (!S_ISREG(st.st_mode))
         return wk_fail(err, WICK_E_IO, "%s is %s, a regular file is wanted",
                        wk_show(wk_cstr(path)).text, kind_of(st.st_mode));
-    wk_map_file m = {.mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec};
+    struct timespec now = {0};
+    (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail with this clock */
+    wk_map_file m = {.mtime_ns = ns_of(&st.st_mtim),
+                     .ctime_ns = ns_of(&st.st_ctim),
+                     .dev = (uint64_t)st.st_dev,
+                     .ino = (uint64_t)st.st_ino};
+    m.age_ns = ns_of(&now) - (m.ctime_ns > m.mtime_ns ? m.ctime_ns : m.mtime_ns);
     if ((uint64_t)st.st_size > SIZE_MAX / 2)
         return wk_fail(err, WICK_E_IO, "%s: %lld bytes do not fit in the address space",
                        wk_show(wk_cstr(path)).text, (long long)st.st_size);

@@ -48,6 +48,10 @@ struct wk_team {
     wk_gate phase;       /* barriers passed */
     wk_gate job;         /* runs started (pthread team) */
     int n;
+    const int32_t *bind; /* [n_bind] while wk_team_bind runs */
+    int n_bind;
+    uint64_t *was;     /* [n][WK_OS_MASK] masks of the ranks before they were bound; NULL: they are not */
+    uint32_t refused;  /* atomic: ranks that could not be bound */
     bool spins;        /* false when the team is larger than the CPUs allowed */
     bool quits;        /* pthread team: written before the last job */
     uint64_t moved_ns; /* atomic: when a thread was last moved */
@@ -152,6 +156,7 @@ static void gate_open(wk_gate *g, uint32_t next) {
 static void unstack(wk_team *t, int rank) {
     const int32_t cpu = t->cpu[rank];
     bool shared = false;
+    if (t->was) return; /* bound: it stays */
     for (int i = 0; i < t->n; i++)
         shared |= i != rank && __atomic_load_n(&t->cpu[i], __ATOMIC_RELAXED) == cpu;
     if (!shared || cpu < 0) return;
@@ -311,8 +316,42 @@ wk_team *wk_team_new(int n, int n_cpu) {
     return NULL;
 }
 
+static void bind_rank(void *ud, int rank) {
+    wk_team *t = ud;
+    if (wk_os_cpu_bind(t->bind[rank % t->n_bind], t->was + (size_t)rank * WK_OS_MASK)) return;
+    t->was[(size_t)rank * WK_OS_MASK] = 0; /* an empty mask gives nothing back */
+    __atomic_fetch_add(&t->refused, 1, __ATOMIC_RELAXED);
+}
+
+static void free_rank(void *ud, int rank) {
+    const wk_team *t = ud;
+    wk_os_cpu_free(t->was + (size_t)rank * WK_OS_MASK);
+}
+
+static void unbind(wk_team *t) {
+    wk_team_run(t, free_rank, t);
+    wk_free(t->was);
+    t->was = NULL;
+}
+
+bool wk_team_bind(wk_team *t, const int32_t *cpu, int n) {
+    if (n < 1) return false;
+    if (t->was) unbind(t);
+    t->was = wk_new_n(uint64_t, (size_t)t->n * WK_OS_MASK);
+    if (!t->was) return false;
+    t->bind = cpu;
+    t->n_bind = n;
+    t->refused = 0;
+    wk_team_run(t, bind_rank, t);
+    t->bind = NULL;
+    if (!t->refused) return true;
+    unbind(t);
+    return false;
+}
+
 void wk_team_free(wk_team *t) {
     if (!t) return;
+    if (t->was) unbind(t);
     if (t->n > 1) stop(t);
     wk_free(t->thread);
     wk_free_aligned(t);

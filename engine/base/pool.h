@@ -18,6 +18,9 @@ typedef struct wk_team wk_team;
 wk_team *wk_team_new(int n, int n_cpu);
 void wk_team_free(wk_team *t); /* NULL is fine */
 int wk_team_size(const wk_team *t);
+/* Binds rank r, the caller among them, to CPU cpu[r % n], until the team is freed. false: the system refused one of
+ * them, and all are free again. */
+bool wk_team_bind(wk_team *t, const int32_t *cpu, int n);
 /* Fault injection: the n-th thread that wk_team_new makes from now on fails (0 = off). Tests only. */
 void wk_team_fail_at(uint32_t n);
 

@@ -6,6 +6,7 @@
 #include "engine/base/ck.h"
 #include "engine/base/os.h"
 #include "engine/cpu/exec.h"
+#include "engine/cpu/onednn.h"
 #include "simd/dmath.h"
 #include "simd/level.h"
 
@@ -151,6 +152,7 @@ static void deal_stage(wk_exec *x, int32_t stage) {
 /* ---- one pass ----------------------------------------------------------------------------------- */
 
 static void exec_step(const wk_ctx *c, const wk_step *s, wk_range r) {
+    if (c->made && wk_product_is(c->x, s)) return;
     if (!c->x->is_traced) {
         exec_of[s->op](c, s, r);
         return;
@@ -242,7 +244,8 @@ static void run_stage(wk_ctx *c, int32_t stage) {
     const wk_stage *st = &x->plan->stage[stage];
     wk_cut *cut = &x->cut[stage];
     c->stage = stage;
-    run_row_work(c, st);
+    c->made = stage == x->region.made;
+    if (!c->made) run_row_work(c, st);
     wk_ticket_it it = {0};
     uint32_t ticket;
     if (st->attn >= 0) {
@@ -284,10 +287,34 @@ static void fill_pages(const wk_ctx *c) {
 static void run_rank(void *ud, int rank) {
     wk_exec *x = ud;
     wk_ctx c = {.x = x, .rank = rank};
-    fill_pages(&c);
-    fill_rope(x, rank);
-    barrier(&c);
-    for (int32_t s = 0; s < x->span.n_stage; s++) run_stage(&c, x->span.stage_first + s);
+    if (x->region.made == WK_NO_STAGE) { /* the first region of the pass */
+        fill_pages(&c);
+        fill_rope(x, rank);
+        barrier(&c);
+    }
+    for (int32_t s = x->region.from; s < x->region.to; s++) run_stage(&c, s);
+    if (x->region.rows_of == WK_NO_STAGE) return;
+    c.stage = x->region.rows_of;
+    c.made = false;
+    run_row_work(&c, &x->plan->stage[c.stage]);
+}
+
+/* One region for the pass, or one up to each stage that has products of oneDNN's. */
+static void run_regions(wk_exec *x) {
+    const int32_t end = x->span.stage_first + x->span.n_stage;
+    int32_t from = x->span.stage_first, made = WK_NO_STAGE;
+    for (;;) {
+        int32_t to = made == from ? from + 1 : from;
+        while (to < end && !(x->dev->onednn && wk_products_wanted(x, to))) to++;
+        x->region.from = from;
+        x->region.to = to;
+        x->region.made = made;
+        x->region.rows_of = to < end ? to : WK_NO_STAGE;
+        wk_team_run(x->dev->team, run_rank, x);
+        if (to == end) return;
+        wk_products_run(x, to);
+        from = made = to;
+    }
 }
 
 static int cpu_run(wk_exec *x, const wk_batch *b, wk_err *err) {
@@ -305,7 +332,7 @@ static int cpu_run(wk_exec *x, const wk_batch *b, wk_err *err) {
     cut_stages(x);
     deal_stage(x, x->span.stage_first);
     const uint64_t t0 = x->is_traced ? wk_os_now_ns() : 0;
-    wk_team_run(x->dev->team, run_rank, x);
+    run_regions(x);
     if (x->is_traced) x->trace_wall += wk_os_now_ns() - t0;
     x->trace_pass++;
     x->b = NULL;
@@ -497,6 +524,7 @@ static void cpu_unprepare(wk_exec *x) {
     wk_pages_unmap(&x->weights);
     wk_pages_unmap(&x->arena);
     wk_pages_unmap(&x->kv);
+    wk_pages_unmap(&x->wide);
     wk_free_aligned(x);
 }
 
@@ -519,6 +547,10 @@ static void touch_rank(void *ud, int rank) {
     }
 }
 
+static bool map_pages(const wk_dev *d, wk_pages *m, size_t n) {
+    return d->host.cpu && d->host.cpu->small_pages ? wk_pages_map_small(m, n) : wk_pages_map(m, n);
+}
+
 static int cpu_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, const wk_part *part, uint32_t n_page,
                        wk_err *err) {
     int rc = WICK_OK;
@@ -534,8 +566,9 @@ static int cpu_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, const wk_part
     x->w = wk_new_n(wk_packed, (size_t)p->n_weight + 1);
     x->cut = wk_alloc_aligned((size_t)p->n_stage * sizeof(*x->cut));
     if (!x->w || !x->cut || !wk_mul(&kv_bytes, x->kv_page_bytes, n_page) || !make_rows(x) ||
-        !make_attn(x) || !wk_pages_map(&x->arena, p->arena_bytes + 64) ||
-        !wk_pages_map(&x->kv, kv_bytes + 64)) {
+        !make_attn(x) || !map_pages(d, &x->arena, p->arena_bytes + 64) ||
+        !map_pages(d, &x->kv, kv_bytes + 64) ||
+        (d->onednn && !wk_pages_map(&x->wide, wk_products_bytes(p)))) {
         rc = wk_fail(err, WICK_E_NOMEM,
                      "no memory for %zu MiB of activations and %zu MiB of KV cache",
                      p->arena_bytes >> 20, (x->kv_page_bytes >> 10) * n_page >> 10);
@@ -592,6 +625,7 @@ static int cpu_count(char *why, size_t n) {
 static void cpu_close(wk_dev *d) {
     if (!d) return;
     wk_team_free(d->team);
+    wk_onednn_close(d->onednn);
     wk_free(d);
 }
 
@@ -608,6 +642,15 @@ static int cpu_open(wk_dev **out, int index, const wk_host *host, wk_err *err) {
     if (!d->team) {
         cpu_close(d);
         return wk_fail(err, WICK_E_NOMEM, "a team of %d threads could not be made", host->n_thread);
+    }
+    if (host->cpu && host->cpu->n_pin && !wk_team_bind(d->team, host->cpu->pin, host->cpu->n_pin)) {
+        cpu_close(d);
+        return wk_fail(err, WICK_E_UNSUPPORTED, "the system does not let threads be bound to CPUs");
+    }
+    const int rc = host->cpu && host->cpu->onednn ? wk_onednn_open(&d->onednn, d->n_thread, err) : WICK_OK;
+    if (rc) {
+        cpu_close(d);
+        return rc;
     }
     *out = d;
     return WICK_OK;

@@ -16,6 +16,7 @@ struct wk_dev {
     wk_team *team;
     int n_thread;
     wk_host host;
+    struct wk_onednn *onednn; /* NULL: products are ours */
 };
 
 enum { WK_TOK_BLOCK = 132 }; /* tokens of a matrix product at once: sums of 32 rows are half of L1 */
@@ -75,6 +76,15 @@ struct wk_exec {
     wk_pages weights, arena, kv;
     wk_warm *warm; /* populates kv in the background */
     wk_packed *w;
+    wk_pages wide; /* products by oneDNN: panels of a weight as plain rows */
+    struct {
+        int32_t weight, panel, n_panel;
+    } job;
+    /* Stages of the region that runs: from .. to-1, then the row work of rows_of (or WK_NO_STAGE); those products of
+     * stage `made` that are oneDNN's have been made, and its row work. */
+    struct {
+        int32_t from, to, rows_of, made;
+    } region;
     wk_scratch *scratch; /* [n_thread] */
     uint32_t n_page;
     wk_part span; /* the stages that it runs */
@@ -100,6 +110,7 @@ typedef struct wk_ctx {
     wk_exec *x;
     int rank, stage;
     bool redundant;
+    bool made; /* products of the stage by oneDNN are there */
 } wk_ctx;
 
 /* Output rows r0 .. r1-1 (ROW steps: all), rows of the value (tokens) t0 .. t1-1. */
@@ -127,6 +138,14 @@ wk_attn_list *wk_attn_list_of(wk_exec *x, int32_t window);
 /* What attention over a Q8_0 cache needs beside: its size, and its pointers at p. Nothing for other types. */
 size_t wk_attn_act_bytes(const wk_plan *p, size_t cols);
 void wk_attn_place_act(wk_scratch *s, uint8_t *at, const wk_plan *p, size_t cols);
+
+/* Products by oneDNN, in passes of more rows than this (products.c). wanted: a stage has, for the
+ * rows of its cut; run: on rank 0's thread, outside of a region. */
+enum { WK_PRODUCT_ROWS = 2 * WK_FEW, WK_NO_STAGE = -1 };
+bool wk_product_is(const wk_exec *x, const wk_step *s);
+bool wk_products_wanted(wk_exec *x, int32_t stage);
+size_t wk_products_bytes(const wk_plan *p);
+void wk_products_run(wk_exec *x, int32_t stage);
 
 static inline uint8_t *wk_kv_head(const wk_exec *x, uint32_t page, int32_t layer, int32_t head) {
     return x->kv.p + (size_t)page * x->kv_page_bytes +

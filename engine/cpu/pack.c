@@ -12,13 +12,19 @@
 #include <string.h>
 
 #include "engine/base/ck.h"
+#include "engine/base/log.h"
 #include "engine/base/os.h"
+#include "engine/base/str.h"
+#include "engine/cpu/cpu.h"
+#include "engine/cpu/owner.h"
+#include "engine/cpu/packcache.h"
 #include "engine/graph/part.h"
 #include "simd/format.h"
 
 /* Bytes of the target: a huge page; less where there would be few, for the sake of the team and of progress. */
 enum { PIECE = 2 << 20, PAGE = 4096, N_PIECE = 32 };
 #define ALL_FINITE UINT64_MAX
+#define CACHE_MAX ((uint64_t)16 << 30)
 
 typedef struct pack_work {
     const wk_plan *plan;
@@ -29,6 +35,7 @@ typedef struct pack_work {
     uint8_t *gather;              /* [team][gather_bytes]: rows that are taken out of order */
     size_t gather_bytes;
     const wk_host *host;
+    uint16_t *owner;           /* [n_piece] ranks that touch them first; NULL: whoever packs them */
     _Atomic size_t next, done; /* pieces dealt out, bytes packed */
     _Atomic uint64_t bad;      /* first weight << 32 | row that is not finite */
     atomic_bool cancelled;
@@ -208,12 +215,72 @@ static int judge(pack_work *k, wk_err *err) {
                                       : WICK_OK;
 }
 
+static void touch_rank(void *ud, int rank) {
+    const pack_work *k = ud;
+    for (size_t i = 0; i < k->n_piece; i++)
+        if (k->owner[i] == rank)
+            wk_os_populate(k->base + i * k->piece, i + 1 < k->n_piece ? k->piece : k->total - i * k->piece, true);
+}
+
+/* On one node whoever packs a piece touches it; on several that costs a round of its own. A team that is not bound may
+ * run anywhere: there is nothing to gain. */
+static void touch_by_owner(pack_work *k, wk_team *team) {
+    const wk_cpu_options *o = k->host->cpu;
+    if (!o || o->n_node < 2 || !o->n_pin || !k->n_piece) return;
+    k->owner = wk_alloc_array(k->n_piece, sizeof(*k->owner));
+    if (k->owner && wk_owners(k->owner, k->n_piece, k->piece, k->plan, k->out, k->base, wk_team_size(team)))
+        wk_team_run(team, touch_rank, k);
+    wk_free(k->owner);
+}
+
+/* Zero: packed weights are not kept. */
+static wk_hash cache_key(const pack_work *k) {
+    const wk_cpu_options *o = k->host->cpu;
+    if (!o || !o->cache_dir || (!o->cache_key.lo && !o->cache_key.hi) || !k->total) return (wk_hash){0, 0};
+    return wk_cache_key(k->plan, k->out, o->cache_key);
+}
+
+static void begin_report(wk_cpu_report *r) {
+    wk_os_faults(&r->minor, &r->major);
+    r->pack_ns = wk_os_now_ns();
+}
+
+static void end_report(wk_cpu_report *r) {
+    uint64_t minor, major;
+    wk_os_faults(&minor, &major);
+    r->minor = minor - r->minor;
+    r->major = major - r->major;
+    r->pack_ns = wk_os_now_ns() - r->pack_ns;
+}
+
+/* A plan may be packed in parts. */
+static void add_report(wk_cpu_report *all, const wk_cpu_report *r) {
+    all->pack_ns += r->pack_ns;
+    all->store_ns += r->store_ns;
+    all->bytes += r->bytes;
+    all->minor += r->minor;
+    all->major += r->major;
+    all->cache = r->cache > all->cache ? r->cache : all->cache;
+    all->stored |= r->stored;
+}
+
+static void store(const pack_work *k, wk_hash key, wk_cpu_report *r, wk_team *team) {
+    const wk_cpu_options *o = k->host->cpu;
+    const uint64_t t0 = wk_os_now_ns(), max = o->cache_max ? o->cache_max : CACHE_MAX;
+    r->stored = wk_cache_store(o->cache_dir, max, key, k->base, k->total, team);
+    r->store_ns = wk_os_now_ns() - t0;
+    if (!r->stored)
+        wk_log(WK_LOG_INFO, "packed weights were not kept in %s: no right to write, no room, or not this user's alone",
+               wk_show(wk_cstr(o->cache_dir)).text);
+}
+
 int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, const wk_part *part, wk_team *team,
                 const wk_host *host, wk_err *err) {
     pack_work k = {.plan = p, .part = part, .out = out, .host = host, .bad = ALL_FINITE};
     if (!wk_pack_bytes(p, part, &k.total))
         return wk_fail(err, WICK_E_SHAPE, "the weights' size overflows");
-    if (!wk_pages_map(mem, k.total ? k.total : 64))
+    const bool small = host->cpu && host->cpu->small_pages;
+    if (!(small ? wk_pages_map_small : wk_pages_map)(mem, k.total ? k.total : 64))
         return wk_fail(err, WICK_E_NOMEM, "no memory for %zu MiB of weights", k.total >> 20);
     k.base = mem->p;
     k.piece = k.total / N_PIECE < PIECE ? k.total / N_PIECE / PAGE * PAGE + PAGE : PIECE;
@@ -221,9 +288,23 @@ int wk_pack_all(wk_packed *out, wk_pages *mem, const wk_plan *p, const wk_part *
     lay_out(out, &k);
     k.gather = wk_alloc_array((size_t)wk_team_size(team), k.gather_bytes);
     if (!k.gather) return wk_fail(err, WICK_E_NOMEM, "no memory to pack the weights");
-    wk_team_run(team, pack_rank, &k);
+    wk_cpu_report r = {.bytes = k.total};
+    const wk_hash key = cache_key(&k);
+    begin_report(&r);
+    touch_by_owner(&k, team);
+    if (!key.lo && !key.hi) {
+        wk_team_run(team, pack_rank, &k);
+    } else {
+        const wk_cache_found found = wk_cache_load(host->cpu->cache_dir, key, k.base, k.total, team);
+        r.cache = found == WK_CACHE_GOOD ? WK_CACHE_HIT : found == WK_CACHE_BAD ? WK_CACHE_REFUSED : WK_CACHE_MISS;
+        if (r.cache != WK_CACHE_HIT) wk_team_run(team, pack_rank, &k);
+    }
     wk_free(k.gather);
+    end_report(&r);
+    const int rc = judge(&k, err);
+    if (!rc && r.cache > WK_CACHE_HIT) store(&k, key, &r, team);
+    if (host->cpu && host->cpu->report) add_report(host->cpu->report, &r);
     for (int32_t i = 0; i < p->n_weight; i++)
         if (out[i].in_use) wk_os_drop(p->weight[i].data, (size_t)p->weight[i].n_row * p->weight[i].row_bytes);
-    return judge(&k, err);
+    return rc;
 }

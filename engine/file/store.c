@@ -7,6 +7,7 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/ck.h"
+#include "engine/base/hash.h"
 #include "engine/file/store_impl.h"
 #include "models/tiny.h"
 
@@ -215,6 +216,31 @@ void wk_store_drop(const wk_store *s) {
     wk_os_drop(s->map.p, s->map.n); /* borrowed bytes are nobody's to drop: their map is empty */
     for (size_t i = 0; s->part && i < s->n_part; i++)
         if (s->part[i]) wk_os_drop(s->part[i]->map.p, s->part[i]->map.n);
+}
+
+enum { RACY_NS = 2000000000 };
+
+static bool add_identity(const wk_store *s, wk_hash *h) {
+    const wk_map_file *m = &s->map;
+    if (!m->p || m->age_ns < RACY_NS) return false;
+    const int64_t what[] = {(int64_t)m->n, m->mtime_ns, m->ctime_ns, (int64_t)m->dev, (int64_t)m->ino};
+    size_t head = m->n;
+    for (size_t i = 0; i < s->n_tensor; i++) {
+        const uint8_t *at = s->tensor[i].data;
+        if (at >= m->p && at < m->p + head) head = (size_t)(at - m->p); /* parts share one table */
+    }
+    *h = wk_hash_bytes(*h, what, sizeof(what));
+    *h = wk_hash_bytes(*h, m->p, head);
+    return true;
+}
+
+bool wk_store_identity(const wk_store *s, wk_hash *out) {
+    wk_hash h = {0, 0};
+    if (!add_identity(s, &h)) return false;
+    for (size_t i = 0; s->part && i < s->n_part; i++)
+        if (s->part[i] && !add_identity(s->part[i], &h)) return false;
+    *out = h;
+    return true;
 }
 
 static wk_store *new_store(const char *path, wk_err *err) {

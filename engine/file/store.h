@@ -41,6 +41,12 @@ void wk_store_close(wk_store *s); /* NULL is fine */
 /* Tells the kernel that the pages of the files need not stay in memory; they come back when they are read. */
 void wk_store_drop(const wk_store *s);
 
+/* Which content this is, without reading all of it: sizes, inodes, both time stamps and everything before the tensors'
+ * data, of all parts. A change of the content changes a time stamp that no program can set back. false: there is no
+ * file, or one that was changed less than two seconds before (time stamps may not tell its next change). */
+struct wk_hash;
+bool wk_store_identity(const wk_store *s, struct wk_hash *out);
+
 /* The same over borrowed bytes, `name` for messages: the built-in model, fuzzing and tests. A device that packs the
  * weights drops their pages behind it: bytes that no file backs are zero then. */
 int wk_store_open_memory(wk_store **out, const void *p, size_t n, const char *name, wk_err *err);

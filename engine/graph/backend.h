@@ -26,6 +26,7 @@ typedef struct wk_host {
      * name of the call: true makes it fail. NULL outside of tests. */
     bool (*fault)(void *fault_ud, const char *call);
     void *fault_ud;
+    const struct wk_cpu_options *cpu; /* of the cpu device (engine/cpu/cpu.h), for open and prepare; NULL: defaults */
 } wk_host;
 
 /* What a device says of itself; a rate that was not measured is 0. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/base/arena.h"
+#include "engine/base/hash.h"
 #include "engine/base/log.h"
 #include "engine/base/os.h"
 #include "engine/base/pool.h"
@@ -50,6 +51,8 @@ struct wk_engine {
     engine_call *call;      /* oldest first */
     pthread_cond_t call_end; /* some call is done */
     bool closing;
+    bool other_bits;
+    wk_cpu_report report;
     _Atomic uint32_t wake;
 };
 
@@ -184,6 +187,33 @@ static int prepare_parts(wk_engine *e, wk_err *err) {
     return rc;
 }
 
+/* Which products are oneDNN's is said in any case: who asked for it shall not be left in doubt. */
+static void tell_products(wk_engine *e) {
+    int n_float = 0, n_other = 0;
+    if (!e->cfg.cpu.onednn) return;
+    wk_cpu_count_products(e->plan, &n_float, &n_other);
+    e->other_bits = n_float > 0;
+    if (!n_float)
+        wk_log(WK_LOG_WARN, "oneDNN changes nothing: no matrix of this model is F32, F16 or BF16, and quantised ones stay with wick's products");
+    else if (n_other)
+        wk_log(WK_LOG_WARN, "prompts: %d F32, F16 and BF16 matrices by oneDNN, their bits are outside of the promise; %d quantised ones by wick", n_float, n_other);
+    else
+        wk_log(WK_LOG_WARN, "prompts: %d F32, F16 and BF16 matrices by oneDNN, their bits are outside of the promise", n_float);
+}
+
+/* All files that the weights come from, or zero. */
+static void set_cache_key(wk_engine *e) {
+    wk_hash h;
+    if (!e->cfg.cpu.cache_dir || !wk_store_identity(e->store, &h)) return;
+    h = wk_hash_bytes(h, &e->cfg.arith, sizeof(e->cfg.arith));
+    for (int32_t i = 0; i < e->cfg.n_adapter; i++) {
+        wk_hash a;
+        if (!wk_store_identity(e->cfg.adapter[i].store, &a)) return;
+        h = wk_hash_bytes(h, &a, sizeof(a));
+    }
+    e->cfg.cpu.cache_key = h;
+}
+
 static int open_devices(wk_engine *e, wk_err *err) {
     e->cfg = e->asked;
     e->pack.before = e->pack.done = e->pack.total = 0;
@@ -192,6 +222,11 @@ static int open_devices(wk_engine *e, wk_err *err) {
     WK_TRY(wk_fit_devices(&e->fit, &e->plan, &e->off, e->store, &e->cfg, err));
     if (e->cfg.fit_check && !e->fit.fits) return wk_fit_refuse(&e->fit, err);
     e->n_vocab = e->plan->n_vocab;
+    tell_products(e);
+    set_cache_key(e);
+    e->report = (wk_cpu_report){0};
+    e->cfg.cpu.report = &e->report;
+    e->cfg.cpu.n_node = wk_os_nodes(NULL, 0);
     /* What parsing has read; packing drops what it reads itself, all but the edges of tensors. */
     wk_store_drop(e->store);
     const wk_host host = {.size = sizeof(host),
@@ -199,7 +234,8 @@ static int open_devices(wk_engine *e, wk_err *err) {
                           .n_cpu = e->fit.n_cpu,
                           .cpu_mask = e->cfg.cpu_mask,
                           .progress = e->cfg.progress,
-                          .ud = e};
+                          .ud = e,
+                          .cpu = &e->cfg.cpu};
     WK_TRY(wk_cpu_backend()->open(&e->cpu, 0, &host, err));
     return prepare_parts(e, err);
 }
@@ -309,6 +345,10 @@ void wk_engine_close(wk_engine *e) {
     pthread_mutex_unlock(&e->mu);
     wk_engine_drop(e);
 }
+
+const wk_cpu_report *wk_engine_report(const wk_engine *e) { return &e->report; }
+
+bool wk_engine_has_other_bits(const wk_engine *e) { return e->other_bits; }
 
 void wk_engine_hold(wk_engine *e) { atomic_fetch_add(&e->ref, 1); }
 

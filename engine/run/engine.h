@@ -7,6 +7,7 @@
 #ifndef WK_ENGINE_H
 #define WK_ENGINE_H
 
+#include "engine/cpu/cpu.h"
 #include "engine/file/store.h"
 #include "engine/graph/backend.h"
 #include "engine/run/offload.h"
@@ -20,6 +21,8 @@ typedef struct wk_engine_config {
     uint32_t cpu_mask;
     const wk_adapter *adapter; /* n_adapter of them; borrowed until the engine is closed */
     int32_t n_adapter;
+    int32_t arith;      /* WICK_ARITH, for what is kept on disk */
+    wk_cpu_options cpu; /* what it points to is borrowed while the engine opens */
     const char *device;  /* offload.h; NULL: cpu. Borrowed until the engine is closed */
     int32_t gpu_layers;  /* WK_OFFLOAD_AUTO, WK_OFFLOAD_NONE, or a number of layers */
     bool (*progress)(void *ud, uint64_t done, uint64_t total);
@@ -76,6 +79,9 @@ int32_t wk_engine_n_vocab(const wk_engine *e);
 const wk_fit *wk_engine_fit(const wk_engine *e);
 const char *wk_engine_level(const wk_engine *e);
 const wk_plan *wk_engine_plan(const wk_engine *e);
+/* Some of its products are not ours: the bits are outside of the promise. Also after the engine was closed. */
+bool wk_engine_has_other_bits(const wk_engine *e);
+const wk_cpu_report *wk_engine_report(const wk_engine *e);
 /* Some of it runs on a device that is not the cpu: its bits are its own. */
 bool wk_engine_on_device(const wk_engine *e);
 

@@ -84,7 +84,8 @@ static void set_threads(wk_fit *f, wk_engine_config *c) {
     f->available = m.mem_free;
     f->n_cpu = m.n_affinity;
     if (m.quota > 0 && m.quota < f->n_cpu) f->n_cpu = m.quota < 1 ? 1 : (int32_t)m.quota;
-    f->n_thread = c->threads > 0 ? c->threads : m.n_thread;
+    if (c->cpu.n_pin && c->cpu.n_pin < f->n_cpu) f->n_cpu = c->cpu.n_pin;
+    f->n_thread = c->threads > 0 ? c->threads : m.n_thread < f->n_cpu ? m.n_thread : f->n_cpu;
     if (f->n_thread > f->n_cpu)
         wk_log(WK_LOG_WARN, "%d threads on %d CPUs: threads will wait for each other",
                (int)f->n_thread, (int)f->n_cpu);

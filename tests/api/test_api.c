@@ -382,6 +382,13 @@ static void test_engine_options(void **s) {
     REFUSED(device, "cuda:1024", WICK_E_ARG, "0 .. 1023");
     REFUSED(gpu_layers, -2, WICK_E_ARG, "gpu_layers");
     REFUSED(extra, extra, WICK_E_ARG, "no_such");
+    static const char *const bad[][2] = {{"gemm=fast", "gemm"},       {"gemm", "gemm"},          {"huge=1", "huge"},
+                                         {"cpus=99999", "CPU 99999"}, {"cpus=x", "no list"},     {"cache_dir=", "cache_dir"},
+                                         {"cache_max=1k", "bytes"},   {"cache_max=", "a number"}, {"cache_max=99999999999999999999", "a number"}};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+        const char *const one[] = {"gemm=wick", bad[i][0], NULL};
+        REFUSED(extra, one, WICK_E_ARG, bad[i][1]);
+    }
     REFUSED(size, 0, WICK_E_ABI, "size");
 #undef REFUSED
     wick_model_close(m);

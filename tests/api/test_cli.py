@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 WICK = os.path.abspath(sys.argv[1])
 TINY = "tests/golden/tiny/llama.gguf"
@@ -129,6 +130,46 @@ def files(tmp):
     refused("symlink loop", ["show", loop], 1, ["loop.gguf"])
     # a value that is not finite, in the last tensor
     refused("NaN weights", ["run", "-m", make("nan.gguf", good[:-64] + b"\x00\x00\xc0\x7f" * 16), "--raw", "a"], 6, ["finite"])
+
+
+def engine_options(tmp):
+    base = ["run", "-m", TINY, "--raw", "--temp", "0", "-n", "4", "--hash"]
+    copy = os.path.join(tmp, "cached.gguf")
+    shutil.copy(TINY, copy)
+    _, want, _ = run(base + ["-q", "a longer prompt than eight tokens"])
+    for extra in (["--pin"], ["--huge", "off"], ["--gemm", "wick"], ["--cpus", str(min(os.sched_getaffinity(0)))]):
+        rc, out, err = run(base + ["-q"] + extra + ["a longer prompt than eight tokens"])
+        check(" ".join(extra), rc == 0 and out == want, f"{rc} {out!r} {want!r} {err}")
+    refused("--cpus of another machine", base + ["--cpus", "0,8191", "a"], 2, ["8191", "may use"])
+    refused("--cpus nonsense", base + ["--cpus", "x", "a"], 2, ["no list of CPUs"])
+    cache = os.path.join(tmp, "packed")
+    stats = ["run", "-m", copy, "--raw", "--temp", "0", "-n", "4", "--hash", "--stats", "--json", "--pack-cache", cache]
+    prompt = ["a longer prompt than eight tokens"]
+    time.sleep(2.1)  # a file that is younger is not kept
+    seen = []
+    for i in range(4):
+        if i == 2:
+            name = os.path.join(cache, os.listdir(cache)[0])
+            with open(name, "r+b") as f:
+                f.seek(-1, os.SEEK_END)
+                last = f.read(1)
+                f.seek(-1, os.SEEK_END)
+                f.write(bytes([last[0] ^ 1]))
+        rc, out, err = run(stats + prompt)
+        o = json.loads(out) if rc == 0 else {}
+        check("--pack-cache", rc == 0 and want.endswith(b"hash " + o.get("hash", "").encode() + b"\n"), f"{rc} {out!r} {err}")
+        seen.append((o.get("pack_cache"), o.get("pack_kept")))
+    check("states of the pack cache", seen == [("miss", 1), ("hit", 0), ("refused", 1), ("hit", 0)], str(seen))
+    rc, out, err = run(stats[:-1] + [TINY + "/nowhere"] + prompt)
+    o = json.loads(out) if rc == 0 else {}
+    check("a pack cache that cannot be", rc == 0 and o.get("pack_cache") == "miss" and o.get("pack_kept") == 0, f"{rc} {out!r} {err}")
+    rc, out, err = run(base + ["--stats"] + prompt)
+    check("--stats", rc == 0 and out == want and "pack cache off" in err and "huge pages" in err, f"{rc} {err}")
+    rc, out, err = run(base + ["--gemm", "onednn", "--json"] + prompt)
+    if rc == 0:
+        check("--gemm onednn", json.loads(out).get("device_bits") is True and "outside of the promise" in err, f"{out!r} {err}")
+    else:
+        check("--gemm onednn without the library", "oneDNN" in err, f"{rc} {err}")
 
 
 def behaviour(tmp):
@@ -420,6 +461,7 @@ def memory():
 with tempfile.TemporaryDirectory() as tmp:
     options()
     files(tmp)
+    engine_options(tmp)
     behaviour(tmp)
     devices()
     output(tmp)

@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "engine/cpu/cpu.h"
+#include "engine/cpu/owner.h"
 #include "engine/cpu/pack.h"
 #include "simd/format.h"
 #include "tests/unit/unit.h"
@@ -208,12 +210,76 @@ static void no_memory(void **state) {
     }
 }
 
+/* Pieces belong to the ranks whose static tickets hold them; what is packed is the same. */
+static void owners(void **state) {
+    model *m = (model *)*state;
+    for (int team = 1; team <= 5; team++) {
+        wk_tickets k;
+        const uint32_t n = 360;
+        wk_tickets_set(&k, n, team);
+        for (int rank = 0; rank < team; rank++) {
+            const uint32_t mine = k.n_static / k.team;
+            for (uint32_t t = (uint32_t)rank * mine; t < ((uint32_t)rank + 1) * mine && team > 1; t++)
+                assert_int_equal(wk_owner_of((t + 0.5) / n, team), rank);
+        }
+        assert_int_equal(wk_owner_of(0.999999, team), team - 1);
+    }
+    static wk_cpu_options cpu;
+    cpu = (wk_cpu_options){.n_node = 2, .n_pin = 1};
+    wk_packed out[2][N_WEIGHT];
+    wk_pages mem[2] = {{0}, {0}};
+    wk_team *t = wk_team_new(2, 2);
+    assert_non_null(t);
+    for (int i = 0; i < 2; i++) {
+        const wk_host host = {.size = sizeof(host), .n_thread = 2, .cpu = i ? &cpu : NULL};
+        wk_err err = {0};
+        memset(out[i], 0, sizeof(out[i]));
+        if (wk_pack_all(out[i], &mem[i], &m->plan, NULL, t, &host, &err)) fail_msg("%s", err.message);
+    }
+    assert_memory_equal(mem[0].p, mem[1].p, mem[0].n);
+    wk_pages_unmap(&mem[0]);
+    wk_pages_unmap(&mem[1]);
+    wk_team_free(t);
+}
+
+/* A stage of q and k, then one of gate and up: half of the stage is where k begins, gate and up go side by side. */
+static void owners_of_stages(void **state) {
+    (void)state;
+    enum { PANELS = 120, BYTES = 64, N = 4 };
+    static uint8_t base[N * PANELS * BYTES];
+    wk_weight w[N];
+    wk_packed out[N];
+    wk_step step[N];
+    int32_t order[N];
+    uint16_t owner[N * PANELS];
+    for (int i = 0; i < N; i++) {
+        w[i] = (wk_weight){.name = "w"};
+        out[i] = (wk_packed){base + i * PANELS * BYTES, BYTES, PANELS, true};
+        step[i] = (wk_step){.op = WK_OP_matmul, .w = {i, -1}};
+        order[i] = i;
+    }
+    wk_chain chain[] = {{.first = 0, .n = 1}, {.first = 1, .n = 1}, {.first = 2, .n = 2}};
+    wk_stage stage[] = {{.chain_first = 0, .chain_n = 2, .attn = -1}, {.chain_first = 2, .chain_n = 1, .attn = -1}};
+    const wk_plan p = {.weight = w, .n_weight = N, .step = step, .n_step = N, .order = order, .chain = chain,
+                       .stage = stage, .n_stage = 2};
+    assert_true(wk_owners(owner, N * PANELS, BYTES, &p, out, base, 2));
+    for (int i = 0; i < PANELS; i++) {
+        const double at = (i + 0.5) / PANELS;
+        assert_int_equal(owner[i], wk_owner_of(at / 2, 2));
+        assert_int_equal(owner[PANELS + i], wk_owner_of(0.5 + at / 2, 2));
+        assert_int_equal(owner[2 * PANELS + i], wk_owner_of(at, 2));
+        assert_int_equal(owner[3 * PANELS + i], wk_owner_of(at, 2));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_for_every_team),
         cmocka_unit_test(names_the_first_bad_row),
         cmocka_unit_test(can_be_cancelled),
         cmocka_unit_test(no_memory),
+        cmocka_unit_test(owners),
+        cmocka_unit_test(owners_of_stages),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
