@@ -297,9 +297,7 @@ static wick_status config_of(wk_engine_config *c, const wick_engine_options *o, 
     WK_TRY(check_range("max_queue", o->max_queue, 0, 1 << 16, err));
     WK_TRY(check_range("threads", o->threads, 0, 1024, err));
     WK_TRY(check_range("n_batch", o->n_batch, 0, 4096, err));
-    if (o->device && strcmp(o->device, "cpu") != 0)
-        return wk_fail(err, WICK_E_UNSUPPORTED, "device \"%s\" is not built yet, cpu is",
-                       wk_show(wk_cstr(o->device)).text);
+    WK_TRY(check_range("gpu_layers", o->gpu_layers, WK_OFFLOAD_NONE, 1 << 16, err));
     if (o->extra && o->extra[0])
         return wk_fail(err, WICK_E_ARG, "unknown engine option \"%s\"",
                        wk_show(wk_cstr(o->extra[0])).text);
@@ -311,6 +309,8 @@ static wick_status config_of(wk_engine_config *c, const wick_engine_options *o, 
                             .n_batch = o->n_batch ? o->n_batch : 512,
                             .prefix_cache = !o->no_prefix_cache,
                             .fit_check = !o->no_fit_check,
+                            .device = o->device,
+                            .gpu_layers = o->gpu_layers,
                             .cpu_mask = wk_setup_cpu_mask()};
     return kv_type_of(o->kv_type, &c->kv_type, err);
 }
@@ -331,14 +331,19 @@ wick_status wick_fit(const char *path, const wick_engine_options *opt, wick_fit_
     wk_adapters_close(&lora);
     wk_store_close(s);
     if (rc) return rc;
-    const wick_fit_result r = {.need = f.need,
-                               .available = f.available,
-                               .weights = f.weights,
-                               .kv = f.kv,
-                               .activations = f.activations,
-                               .n_ctx = f.n_ctx,
-                               .threads = f.n_thread,
-                               .fits = f.fits};
+    wick_fit_result r = {.need = f.need,
+                         .available = f.available,
+                         .weights = f.weights,
+                         .kv = f.kv,
+                         .activations = f.activations,
+                         .n_ctx = f.n_ctx,
+                         .threads = f.n_thread,
+                         .fits = f.fits,
+                         .n_layer = f.n_layer,
+                         .gpu_layers = f.dev_layers,
+                         .device_need = f.dev_need,
+                         .device_free = f.dev_free == UINT64_MAX ? 0 : f.dev_free};
+    (void)snprintf(r.device, sizeof(r.device), "%s", f.device); /* of the same size */
     return give_result(out, &r, sizeof(r)) ? WICK_OK : wk_options_bad_size("fit result", err);
 }
 
@@ -416,7 +421,11 @@ wick_status wick_engine_stats(const wick_engine *e, wick_stats *out) {
                           .bytes_weights = f->weights,
                           .bytes_kv = f->kv,
                           .bytes_rest = f->activations,
-                          .allocations = wk_alloc_count()};
+                          .allocations = wk_alloc_count(),
+                          .device = f->device,
+                          .bytes_device = f->dev_need,
+                          .n_layer = f->n_layer,
+                          .gpu_layers = f->dev_layers};
     return give_result(out, &r, sizeof(r)) ? WICK_OK : WICK_E_ABI;
 }
 
@@ -682,6 +691,7 @@ wick_status wick_request_result(const wick_request *q, wick_result *out) {
                            .first_s = r->t_first ? seconds(r->t_submit, r->t_first) : 0,
                            .seed = (int64_t)r->sampling.seed,
                            .hash = {r->hash.lo, r->hash.hi},
+                           .flags = r->engine && wk_engine_on_device(r->engine) ? WICK_RESULT_DEVICE_BITS : 0,
                            .error = r->error};
     return give_result(out, &v, sizeof(v)) ? WICK_OK : WICK_E_ABI;
 }

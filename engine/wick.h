@@ -78,7 +78,10 @@ typedef struct wick_engine_options {
     int32_t n_batch;   /* tokens of one step, prompt chunk at most; 0: 512 */
     int32_t no_prefix_cache; /* 1: prompts are always computed */
     int32_t no_fit_check;    /* 1: do not compare the need with the memory available */
-    const char *device;      /* NULL or "cpu" */
+    /* NULL or "cpu"; "auto": the first GPU that can be used, else the cpu and a warning of the log; "cuda", "cuda:1", or
+     * the absolute path of a module, ":1" behind it or not: E_DEVICE when it cannot be used, E_FIT when its memory is
+     * too small for what gpu_layers asks. */
+    const char *device;
     const char *const *extra; /* "key=value", NULL-ended; unknown keys are refused */
     /* packing, phase "pack"; non-zero cancels. Called while wick_engine_open waits, by another thread. */
     int (*progress)(void *ud, const char *phase, uint64_t done, uint64_t total);
@@ -88,8 +91,11 @@ typedef struct wick_engine_options {
     const char *const *adapters;
     const float *adapter_scale; /* n_adapters factors; NULL: 1 each */
     size_t n_adapters;
+    /* The last so many layers run on the device; as many as the model has, or more: the head and all the rest too. 0: as
+     * many as fit its memory, if that is faster. -1: none. */
+    int32_t gpu_layers;
 } wick_engine_options;
-#define WICK_ENGINE_OPTIONS_INIT {sizeof(wick_engine_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define WICK_ENGINE_OPTIONS_INIT {sizeof(wick_engine_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 enum {
     WICK_REQ_HASH = 1,    /* hash the logits of every sampled position: wick_result.hash */
@@ -147,6 +153,10 @@ typedef struct wick_event {
 
 enum { WICK_FINISH_NONE, WICK_FINISH_STOP, WICK_FINISH_LENGTH, WICK_FINISH_TOOL, WICK_FINISH_CANCEL, WICK_FINISH_ERROR };
 
+/* wick_result.flags. DEVICE_BITS: a device that is not the cpu computed some of it, so the logits' bits are that
+ * device's own (ONE ARITHMETIC speaks of CPUs). */
+enum { WICK_RESULT_DEVICE_BITS = 1 };
+
 typedef struct wick_result {
     size_t size;
     int32_t n_prompt, n_cached, n_generated;
@@ -168,17 +178,23 @@ typedef struct wick_stats {
     uint64_t steps, prompt_tokens, cached_tokens, generated_tokens;
     uint64_t bytes_weights, bytes_kv, bytes_rest;
     uint64_t allocations; /* of the library so far: constant while tokens are made */
+    const char *device;   /* "cpu", or "cuda:0 (NVIDIA H100): layers 12 to 23; cpu: layers 0 to 11, head"; the engine's */
+    uint64_t bytes_device; /* weights, KV and the rest there; the three above are then the host's */
+    int32_t n_layer, gpu_layers;
 } wick_stats;
-#define WICK_STATS_INIT {sizeof(wick_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define WICK_STATS_INIT {sizeof(wick_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 typedef struct wick_fit_result {
     size_t size;
     uint64_t need, available;             /* bytes */
     uint64_t weights, kv, activations;    /* parts of need */
     int32_t n_ctx, threads;
-    int32_t fits;                         /* 1 yes, 0 no */
+    int32_t fits;                         /* 1 yes, 0 no: the host's memory and the device's */
+    int32_t n_layer, gpu_layers;          /* of the model; those on the device */
+    uint64_t device_need, device_free;    /* bytes; 0 without a device */
+    char device[160];                     /* as in wick_stats */
 } wick_fit_result;
-#define WICK_FIT_RESULT_INIT {sizeof(wick_fit_result), 0, 0, 0, 0, 0, 0, 0, 0}
+#define WICK_FIT_RESULT_INIT {sizeof(wick_fit_result), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}}
 
 enum { WICK_TOK_BOS = 1, WICK_TOK_SPECIAL = 2, WICK_TOK_SHOW_SPECIAL = 4 };
 

@@ -1,4 +1,5 @@
 /* wick_data.c: the data half of the training API: a tokenizer from text, packed tokens from text. */
+#include <assert.h>
 #include <string.h>
 
 #include "engine/base/arena.h"
@@ -164,6 +165,8 @@ wick_status wick_x_tok_train(const char *const *paths, size_t n_paths, int32_t n
 
 /* ---- packed data ------------------------------------------------------------------------------- */
 
+static_assert((int)WICK_X_MIX_MAX == (int)WK_DATA_PARTS, "the parts of a mixture");
+
 /* The caller's record may be shorter or longer than ours. */
 static int give_info(wick_x_data_info *out, const wk_data *d, uint64_t n_bad, wick_error *err) {
     if (!out) return WICK_OK;
@@ -187,8 +190,8 @@ static int look(const char *path, wick_x_data_info *info, uint64_t n_bad, wick_e
     return rc;
 }
 
-wick_status wick_x_data_pack(const char *const *paths, size_t n_paths, const char *tokenizer, const char *out,
-                             double val_share, uint32_t flags,
+wick_status wick_x_data_pack(const char *const *paths, size_t n_paths, const double *mix, const char *tokenizer,
+                             const char *out, double val_share, uint32_t flags,
                              int (*progress_fn)(void *ud, uint64_t done, uint64_t total), void *ud,
                              wick_x_data_info *info, wick_error *err) {
     wk_store *s = NULL;
@@ -206,6 +209,10 @@ wick_status wick_x_data_pack(const char *const *paths, size_t n_paths, const cha
                                    .n_path = n_paths,
                                    .tok = tok,
                                    .chat = chat,
+                                   .mix = mix,
+                                   .raw = flags & WICK_X_RAW_U16   ? WK_RAW_U16
+                                          : flags & WICK_X_RAW_U32 ? WK_RAW_U32
+                                                                   : WK_RAW_NONE,
                                    .tok_hash = wk_tok_hash(s),
                                    .val_share = val_share,
                                    .skip_bad = (flags & WICK_X_SKIP_BAD) != 0,
@@ -220,6 +227,8 @@ wick_status wick_x_data_pack(const char *const *paths, size_t n_paths, const cha
     wk_store_close(s);
     return rc;
 }
+
+int wick_x_data_width(const void *p, size_t n) { return p ? (int)wk_id_file_width((wk_str){(const char *)p, n}) : 0; }
 
 wick_status wick_x_data_look(const char *path, wick_x_data_info *info, wick_error *err) {
     if (!path || !info) return wk_fail(err, WICK_E_ARG, "a file and a place for its numbers must be given");

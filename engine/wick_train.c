@@ -64,6 +64,8 @@ static wick_status read_options(wk_train_config *c, const wick_x_train_options *
     if (a.gemm < 0 || a.gemm >= WK_SGEMM_ENGINE_COUNT)
         return wk_fail(err, WICK_E_ARG, "gemm is %d, wanted 0 .. %d", (int)a.gemm,
                        WK_SGEMM_ENGINE_COUNT - 1);
+    if (a.optimizer < 0 || a.optimizer >= WK_OPTIM_COUNT)
+        return wk_fail(err, WICK_E_ARG, "optimizer is %d, wanted 0 .. %d", (int)a.optimizer, WK_OPTIM_COUNT - 1);
     if (a.threads < 0 || a.threads > 1024)
         return wk_fail(err, WICK_E_ARG, "threads is %d, wanted 0 .. 1024", (int)a.threads);
     if (a.keep < 0 || a.micro < 0 || a.n_ctx < 0)
@@ -95,6 +97,7 @@ static wick_status read_options(wk_train_config *c, const wick_x_train_options *
                            .keep = a.keep,
                            .fit_check = !a.no_fit_check,
                            .ranks = a.ranks != 0,
+                           .optimizer = a.optimizer,
                            .cpu_mask = wk_setup_cpu_mask(),
                            .arith = WICK_ARITH};
     return WICK_OK;
@@ -253,6 +256,18 @@ wick_status wick_x_trainer_rank(const wick_x_trainer *t, int *rank, int *size) {
     if (!t || !rank || !size) return WICK_E_ARG;
     *rank = wk_comm_rank(t->t->comm);
     *size = wk_comm_size(t->t->comm);
+    return WICK_OK;
+}
+
+wick_status wick_x_trainer_mix(const wick_x_trainer *t, double *share, double *wanted, size_t cap, size_t *n) {
+    uint64_t sum = 0;
+    if (!t || !n || (cap && (!share || !wanted))) return WICK_E_ARG;
+    *n = t->t->s.data ? wk_data_parts(t->t->s.data) : 0;
+    for (size_t i = 0; i < *n; i++) sum += t->t->drawn[i];
+    for (size_t i = 0; i < *n && i < cap; i++) {
+        share[i] = sum ? (double)t->t->drawn[i] / (double)sum : 0;
+        wanted[i] = wk_data_part_share(t->t->s.data, (uint32_t)i);
+    }
     return WICK_OK;
 }
 

@@ -14,6 +14,7 @@
 #include "engine/run/probe.h"
 #include "engine/text/tok.h"
 #include "engine/wick_model.h"
+#include "gpu/loader/loader.h"
 #include "simd/format.h"
 #include "simd/kernels.h"
 #include "simd/level.h"
@@ -109,6 +110,74 @@ wick_status wick_x_memory(uint64_t *available, uint64_t *cgroup_limit) {
     return WICK_OK;
 }
 
+/* ---- devices ------------------------------------------------------------------------------------- */
+
+typedef void on_device_fn(void *ud, const wick_x_device *d);
+
+static void tell_missing(const char *spec, const char *why, on_device_fn *fn, void *ud) {
+    wick_x_device d = {.size = sizeof(d)};
+    (void)snprintf(d.spec, sizeof(d.spec), "%.255s", spec);
+    (void)snprintf(d.why, sizeof(d.why), "%.255s", why);
+    fn(ud, &d);
+}
+
+static void tell_device(const wk_backend_ops *ops, const char *spec, int index, bool measure, on_device_fn *fn, void *ud) {
+    wick_x_device d = {.size = sizeof(d)};
+    wk_machine m;
+    wk_dev *dev = NULL;
+    wk_dev_info i = {.mem_total = 0};
+    wk_err why = {0};
+    wk_os_machine(&m);
+    const wk_host host = {.size = sizeof(host),
+                          .n_thread = m.n_thread,
+                          .n_cpu = m.n_affinity,
+                          .cpu_mask = wk_setup_cpu_mask()};
+    int rc = ops->open(&dev, index, &host, &why);
+    if (!rc) {
+        rc = ops->info(dev, measure, &i, &why);
+        ops->close(dev);
+    }
+    (void)snprintf(d.spec, sizeof(d.spec), "%.*s:%d", (int)wk_gpu_name_bytes(spec), spec, index);
+    (void)snprintf(d.name, sizeof(d.name), "%.95s", i.name);
+    (void)snprintf(d.driver, sizeof(d.driver), "%.63s", i.driver);
+    const char *said = why.message[0] ? why.message : wick_strerror(rc);
+    if (rc) (void)snprintf(d.why, sizeof(d.why), "%.255s", said);
+    d.mem_total = i.mem_total;
+    d.mem_free = i.mem_free;
+    d.read_rate = i.read_rate;
+    d.put_rate = i.put_rate;
+    d.get_rate = i.get_rate;
+    d.int8_rate = i.int8_rate;
+    d.f16_rate = i.f16_rate;
+    fn(ud, &d);
+}
+
+static wick_status tell_module(const char *spec, bool measure, on_device_fn *fn, void *ud, wick_error *err) {
+    const wk_backend_ops *ops;
+    char why[200] = "the module does not say why";
+    wk_err missing = {0};
+    int index = 0;
+    const int rc = wk_gpu_module(&ops, spec, &index, &missing);
+    if (rc == WICK_E_ARG) {
+        if (err) *err = missing;
+        return rc;
+    }
+    const int n = rc ? 0 : ops->count(why, sizeof(why));
+    if (n <= 0) tell_missing(spec, rc ? missing.message : why, fn, ud);
+    for (int i = 0; i < n; i++) tell_device(ops, spec, i, measure, fn, ud);
+    return WICK_OK;
+}
+
+wick_status wick_x_devices(const char *spec, int measure,
+                           void (*on_device)(void *ud, const wick_x_device *d), void *ud,
+                           wick_error *err) {
+    if (!on_device) return wk_fail(err, WICK_E_ARG, "devices: on_device must be given");
+    if (spec) return tell_module(spec, measure != 0, on_device, ud, err);
+    for (int i = 0; wk_gpu_kind(i); i++)
+        WK_TRY(tell_module(wk_gpu_kind(i), measure != 0, on_device, ud, err));
+    return WICK_OK;
+}
+
 wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wick_error *err) {
     wk_machine m;
     wk_os_machine(&m);
@@ -163,6 +232,7 @@ wick_status wick_x_trace_read(wick_engine *e,
         on_row(ud, wk_op_name(op), (double)t.op_ns[op] * 1e-9, 0);
     on_row(ud, "head", (double)t.head_ns * 1e-9, 0);
     on_row(ud, "wait", (double)t.wait_ns * 1e-9, t.n_barrier);
+    if (t.n_put + t.n_get) on_row(ud, "copy", (double)t.copy_ns * 1e-9, t.n_put + t.n_get);
     return WICK_OK;
 }
 

@@ -29,6 +29,21 @@ WICK_API wick_status wick_x_machine(int *n_core, int *n_affinity, double *quota,
 
 /* Bytes that may be taken (MemAvailable and cgroup headroom) and the cgroup's limit (0: none). */
 WICK_API wick_status wick_x_memory(uint64_t *available, uint64_t *cgroup_limit);
+/* Devices beside the cpu, and those that might be. why: in one sentence what is missing, "" for one that can be used. */
+typedef struct wick_x_device {
+    size_t size;
+    char spec[256];                /* what wick_engine_options.device takes: "cuda:0"; for what is missing "cuda" */
+    char name[96], driver[64];     /* "NVIDIA H100 PCIe", "CUDA 12.4, driver 550.54" */
+    char why[256];
+    uint64_t mem_total, mem_free;  /* bytes */
+    double read_rate;              /* bytes a second of the device reading its own memory; 0: not measured, as below */
+    double put_rate, get_rate;     /* bytes a second of copies to and from it */
+    double int8_rate, f16_rate;    /* operations a second */
+} wick_x_device;
+/* Calls on_device for each device of each kind that is known (spec NULL), or of one kind or module ("cuda",
+ * "/abs/libwick_x.so"). measure: a second at most a device. E_ARG: spec is no name of a device. */
+WICK_API wick_status wick_x_devices(const char *spec, int measure, void (*on_device)(void *ud, const wick_x_device *d),
+                                    void *ud, wick_error *err);
 /* Read bandwidth of this machine: best of some passes over bytes of memory. Takes a fraction of a second. */
 WICK_API wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wick_error *err);
 /* What one token costs: bytes of packed weights that a decode step reads (the vocabulary projection among them), bytes of
@@ -56,7 +71,8 @@ WICK_API wick_status wick_x_pass_run(wick_engine *e, const wick_x_pass *o, doubl
                                      wick_error *err);
 /* Time by kind of work. on starts at zero or stops; a pass_run that comes first after it adds its timed passes alone,
  * later ones their warmup too, requests all they do. read calls on_row once per kind: seconds summed over all threads
- * since then, calls 0 where not counted; "wall" and "pass" (calls) come first. */
+ * since then, calls 0 where not counted; "wall" and "pass" (calls) come first. "copy", where there
+ * are several devices, is time as it passes: values that went from one to another. */
 WICK_API wick_status wick_x_trace(wick_engine *e, int on, wick_error *err);
 WICK_API wick_status wick_x_trace_read(wick_engine *e,
                                        void (*on_row)(void *ud, const char *name, double seconds, uint64_t calls),
@@ -89,18 +105,22 @@ WICK_API wick_status wick_x_selftest(const char *level, uint64_t *n_compared, ch
 WICK_API wick_status wick_x_tok_train(const char *const *paths, size_t n_paths, int32_t n_vocab, const char *out,
                                       const char *json, int (*progress)(void *ud, uint64_t done, uint64_t total),
                                       void *ud, wick_error *err);
-/* Text or jsonl files -> one packed file of tokens by the tokenizer (and chat template) of a GGUF file. val_share: part
- * of the documents held out, by their hash. flags: WICK_X_SKIP_BAD, WICK_X_LOSS_ON_ALL. Errors: E_FORMAT with file,
- * line, reason; E_ARG, E_IO, E_TEMPLATE, E_CANCELED. */
-enum { WICK_X_SKIP_BAD = 1, WICK_X_LOSS_ON_ALL = 2 };
+/* Text or jsonl files -> one packed file of tokens by the tokenizer (and chat template) of a GGUF file; files of token ids
+ * of llm.c are known by their magic, raw ids only where a flag says so. mix: NULL, or [n_paths] the shares that the files
+ * shall have in the tokens trained on. val_share: part of the documents held out, by their hash. flags: WICK_X_SKIP_BAD,
+ * WICK_X_LOSS_ON_ALL, WICK_X_RAW_U16, WICK_X_RAW_U32. Errors: E_FORMAT with file, line, reason; E_ARG, E_IO, E_TEMPLATE,
+ * E_CANCELED. */
+enum { WICK_X_SKIP_BAD = 1, WICK_X_LOSS_ON_ALL = 2, WICK_X_RAW_U16 = 4, WICK_X_RAW_U32 = 8, WICK_X_MIX_MAX = 16 };
 typedef struct wick_x_data_info {
     size_t size;
     uint64_t train_tokens, val_tokens, train_docs, val_docs, train_bytes, val_bytes, bad_lines, hash;
 } wick_x_data_info;
-WICK_API wick_status wick_x_data_pack(const char *const *paths, size_t n_paths, const char *tokenizer, const char *out,
-                                      double val_share, uint32_t flags,
+WICK_API wick_status wick_x_data_pack(const char *const *paths, size_t n_paths, const double *mix, const char *tokenizer,
+                                      const char *out, double val_share, uint32_t flags,
                                       int (*progress)(void *ud, uint64_t done, uint64_t total), void *ud,
                                       wick_x_data_info *info, wick_error *err);
+/* Bytes of a token id in a file that begins with these n bytes, by its magic; 0: it is text, or nobody says. */
+WICK_API int wick_x_data_width(const void *p, size_t n);
 WICK_API wick_status wick_x_data_look(const char *path, wick_x_data_info *info, wick_error *err);
 
 /* A llama of F32 random weights (N(0, 0.02), o and down / sqrt(2 L)) with the tokenizer of a GGUF file. tied: the
@@ -129,6 +149,8 @@ WICK_API wick_status wick_x_quantize(const char *in, const char *type, const cha
 typedef struct wick_x_trainer wick_x_trainer;
 enum { WICK_X_LR_COSINE, WICK_X_LR_LINEAR, WICK_X_LR_WSD, WICK_X_LR_CONST };
 enum { WICK_X_GEMM_AUTO, WICK_X_GEMM_WICK, WICK_X_GEMM_ONEDNN };
+/* 8, 6 and 4 bytes a parameter: m and v in f32; v in bf16, rounded by chance; momentum alone. */
+enum { WICK_X_ADAMW, WICK_X_ADAMW_V16, WICK_X_SGD };
 typedef struct wick_x_train_options {
     size_t size;
     const char *model;   /* GGUF */
@@ -153,10 +175,11 @@ typedef struct wick_x_train_options {
     int32_t keep;        /* checkpoints kept beside the best; 0: all */
     int32_t no_fit_check;
     int32_t ranks;       /* 1: take part in a job started by mpirun; needs a build with MPI */
+    int32_t optimizer;   /* WICK_X_ADAMW...; beta1 is the momentum of SGD */
 } wick_x_train_options;
 #define WICK_X_TRAIN_OPTIONS_INIT                                                                                      \
     {sizeof(wick_x_train_options), 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, WICK_AUTO, 1000, WICK_AUTO, WICK_X_LR_COSINE, 1e-3,    \
-     0.1, 0.1, 0.9, 0.95, 1e-8, 1.0, 1, WICK_X_GEMM_AUTO, 0, 3, 0, 0}
+     0.1, 0.1, 0.9, 0.95, 1e-8, 1.0, 1, WICK_X_GEMM_AUTO, 0, 3, 0, 0, WICK_X_ADAMW}
 
 /* What a run takes, from headers alone: bytes by part, FLOPs, nothing is allocated. */
 typedef struct wick_x_train_cost {
@@ -208,6 +231,9 @@ WICK_API wick_status wick_x_trainer_gemms(const wick_x_trainer *t, char *text, s
 /* Loss and logits of a few tokens: for tests. logits (may be NULL): [n_tok][n_vocab]. */
 WICK_API wick_status wick_x_trainer_forward(wick_x_trainer *t, const wick_token *tok, size_t n_tok, float *logits,
                                             double *loss, wick_error *err);
+/* Of a mixture: the share of the tokens trained on so far (also before a resume) that came from each part, and the share
+ * that it was to have. *n: parts, 0: no mixture; at most cap of them are written. */
+WICK_API wick_status wick_x_trainer_mix(const wick_x_trainer *t, double *share, double *wanted, size_t cap, size_t *n);
 /* Rank and number of ranks of this process. */
 WICK_API wick_status wick_x_trainer_rank(const wick_x_trainer *t, int *rank, int *size);
 /* *value becomes the sum of all ranks' values, on each of them: for what they must agree upon. One rank: nothing happens. */

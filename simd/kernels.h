@@ -125,6 +125,8 @@ typedef struct wk_kernels {
      * dst; k0 % 256 == 0; klen <= WK_KC, or k <= WK_KC_WHOLE; a multiple of the block (or the rest of the row). */
     void (*expand[WK_FMT_COUNT])(wk_panel *dst, const void *w, int k0, int klen);
     wk_gemm gemm[WK_KIND_COUNT];
+    /* k values of a file row whose scales are finite: the bits of the format's own decode. k % block == 0. */
+    void (*decode[WK_FMT_COUNT])(float *dst, const void *row, int k);
 
     /* Token t of dst from k f32 values. Non-finite block: d = NaN, q = 0. [WK_X_F32] is never called. */
     void (*quant[WK_X_COUNT])(wk_act *dst, int t, const float *x, int k);

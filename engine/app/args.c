@@ -220,6 +220,23 @@ wick_status wk_args_lora(const char *text, size_t *n_path, float *scale, wick_er
     return wk_fail(err, WICK_E_ARG, "--lora wants FILE or FILE:SCALE, found \"%s\"", wk_show(wk_cstr(text)).text);
 }
 
+enum { ALL_LAYERS = 1 << 16 };
+
+wick_status wk_args_gpu_layers(const char *text, int32_t *n, wick_error *err) {
+    int64_t v = 0;
+    if (strcmp(text, "auto") == 0) {
+        *n = 0;
+    } else if (strcmp(text, "all") == 0) {
+        *n = ALL_LAYERS;
+    } else {
+        if (!parse_int(text, &v) || v < 0 || v > ALL_LAYERS)
+            return wk_fail(err, WICK_E_ARG, "--gpu-layers is \"%s\", it must be auto, all or 0 .. %d",
+                           wk_show(wk_cstr(text)).text, ALL_LAYERS);
+        *n = v ? (int32_t)v : WICK_AUTO;
+    }
+    return WICK_OK;
+}
+
 wick_status wk_args_put(wk_args *a, wk_arg_id id, const char *text, wk_from from, int line, wick_error *err) {
     const wk_arg_row *r = &wk_arg_rows[id];
     wk_value v = {.given = true, .from = from, .line = line, .s = text};
@@ -227,6 +244,7 @@ wick_status wk_args_put(wk_args *a, wk_arg_id id, const char *text, wk_from from
     if (wk_row_is(r, "flag")) WK_TRY(set_flag(&v, r, text, err));
     if (wk_row_is_choice(r)) WK_TRY(set_choice(&v, r, text, err));
     if (id == WK_ARG_BIAS) WK_TRY(wk_args_bias(text, &(wick_token){0}, &(float){0}, err));
+    if (id == WK_ARG_GPU_LAYERS) WK_TRY(wk_args_gpu_layers(text, &(int32_t){0}, err));
     if (id == WK_ARG_LORA) WK_TRY(wk_args_lora(text, &(size_t){0}, &(float){0}, err));
     if (a->v[id].from > from) return WICK_OK;
     if (wk_row_is(r, "list")) {

@@ -21,7 +21,7 @@ typedef enum wk_arg_id {
     WK_ARG_COUNT
 } wk_arg_id;
 
-enum { WK_ARG_LISTS = 6, WK_ARG_LIST_MAX = 64, WK_ARG_POSITIONAL_MAX = 8, WK_ARG_LORA_MAX = 8 };
+enum { WK_ARG_LISTS = 7, WK_ARG_LIST_MAX = 64, WK_ARG_POSITIONAL_MAX = 8, WK_ARG_LORA_MAX = 8 };
 
 /* Where a value comes from; the higher one wins. */
 typedef enum wk_from { WK_FROM_DEFAULT, WK_FROM_CONFIG, WK_FROM_ENV, WK_FROM_FLAG, WK_FROM_CHAT } wk_from;
@@ -65,6 +65,8 @@ const char *const *wk_args_list(const wk_args *a, wk_arg_id id, size_t *n);
 wick_status wk_args_bias(const char *text, wick_token *token, float *value, wick_error *err);
 /* "FILE" or "FILE:SCALE" of --lora: the bytes of FILE and the scale (1). WICK_E_ARG. */
 wick_status wk_args_lora(const char *text, size_t *n_path, float *scale, wick_error *err);
+/* --gpu-layers as the library takes it: "auto" 0, "all" 65536, "0" WICK_AUTO, else the number. WICK_E_ARG. */
+wick_status wk_args_gpu_layers(const char *text, int32_t *n, wick_error *err);
 /* The command of a name (0: none), its name, and the nearest name for a wrong one. */
 unsigned wk_args_command(const char *name);
 const char *wk_args_command_name(unsigned cmd);

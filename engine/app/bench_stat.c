@@ -71,6 +71,22 @@ wk_interval wk_stat_bootstrap(const double *v, int n) {
     return r;
 }
 
+double wk_stat_mean_bootstrap(const double *v, int n, uint64_t seed, double *low, double *high) {
+    double means[RESAMPLES], mean = 0;
+    for (int j = 0; j < n; j++) mean += v[j];
+    for (uint32_t i = 0; i < RESAMPLES; i++) {
+        double sum = 0;
+        uint32_t counter = 0;
+        const uint64_t key = seed ^ (uint64_t)(i + 1) << 32; /* each its own counter: n may be large */
+        for (int j = 0; j < n; j++) sum += v[wk_stat_draw(key, &counter, (uint32_t)n)];
+        means[i] = sum / n;
+    }
+    wk_stat_sort(means, RESAMPLES);
+    *low = wk_stat_percentile(means, RESAMPLES, 2.5);
+    *high = wk_stat_percentile(means, RESAMPLES, 97.5);
+    return mean / n;
+}
+
 int wk_stat_compare(const wk_stat *before, const wk_stat *now, bool less_is_better) {
     if (before->n < 2 || now->n < 2 || before->median <= 0) return 0; /* one value has no spread */
     const double change = now->median / before->median - 1;

@@ -25,6 +25,8 @@ wk_stat wk_stat_of(const double *v, int n);
 double wk_stat_spread(const wk_stat *s);
 /* Median of v with its bootstrap 95 % interval: 2000 resamples, the same draws for the same n. n <= 64. */
 wk_interval wk_stat_bootstrap(const double *v, int n);
+/* Mean of v and its bootstrap 95 % interval: 2000 resamples, their draws keyed by seed. n > 0. */
+double wk_stat_mean_bootstrap(const double *v, int n, uint64_t seed, double *low, double *high);
 /* +1: now is better than before by more than 2 % and by more than both spreads; -1: worse by as much; 0: no
  * difference, or a single value. */
 int wk_stat_compare(const wk_stat *before, const wk_stat *now, bool less_is_better);

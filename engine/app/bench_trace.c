@@ -30,7 +30,7 @@ static void on_row(void *ud, const char *name, double seconds, uint64_t calls) {
     if (strcmp(name, "pass") == 0 || (calls == 0 && seconds <= 0)) return;
     const bool wall = strcmp(name, "wall") == 0;
     if (wall) s->wall = seconds;
-    const double own = wall ? seconds : seconds / s->b->stats.threads;
+    const double own = wall || strcmp(name, "copy") == 0 ? seconds : seconds / s->b->stats.threads;
     wk_bench_work *w = work_of(s->b, name);
     if (!w) return;
     w->seconds[s->which] = own / s->n_tok;

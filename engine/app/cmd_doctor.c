@@ -105,6 +105,25 @@ static wick_status put_selftest(doctor *d, const char *levels, wick_error *err) 
     return WICK_OK;
 }
 
+static void put_device(void *ud, const wick_x_device *v) {
+    doctor *d = ud;
+    char text[512], name[80];
+    (void)snprintf(name, sizeof(name), "%.79s", v->spec);
+    if (v->why[0]) {
+        (void)snprintf(text, sizeof(text), "%s", v->why);
+        row(d, name, text, NULL, NULL); /* a computer without a GPU is a whole one */
+        return;
+    }
+    (void)snprintf(text, sizeof(text), "%s, %s, %.1f of %.1f GB free (--device %s uses it)", v->name, v->driver,
+                   (double)v->mem_free / 1e9, (double)v->mem_total / 1e9, name);
+    row(d, name, text, NULL, NULL);
+    (void)snprintf(text, sizeof(text),
+                   "reads %.0f GB/s, copies %.1f GB/s there, %.1f GB/s back, %.0f T int8 and %.0f T f16 operations/s",
+                   v->read_rate / 1e9, v->put_rate / 1e9, v->get_rate / 1e9, v->int8_rate / 1e12, v->f16_rate / 1e12);
+    (void)snprintf(name, sizeof(name), "%.70s rates", v->spec);
+    row(d, name, text, NULL, NULL);
+}
+
 static wick_status examine(doctor *d, const wk_args *a, wick_error *err) {
     char levels[128] = "";
     int n_core = 1, n_affinity = 1, n_thread = 1;
@@ -114,6 +133,7 @@ static wick_status examine(doctor *d, const wk_args *a, wick_error *err) {
     put_cpu(d, levels, n_core, n_affinity, quota, n_thread);
     put_memory(d);
     WK_TRY(put_bandwidth(d, n_thread, err));
+    WK_TRY(wick_x_devices(NULL, 1, put_device, d, err));
     return put_selftest(d, levels, err);
 }
 

@@ -83,7 +83,8 @@ static wick_status run_tasks(wk_eval *e, const wish *w, wick_error *err) {
     static wick_status (*const run[WK_EVAL_TASK_COUNT])(wk_eval *, wick_error *) = {
         wk_eval_ppl, wk_eval_kl, wk_eval_hellaswag, wk_eval_choice, wk_eval_lastword, wk_eval_exact, wk_eval_samples};
     for (int i = 0; i < w->n; i++) {
-        const wick_status rc = run[w->task[i]](e, err);
+        wick_status rc = run[w->task[i]](e, err);
+        if (!rc && e->rival.path) rc = wk_eval_pair(e, w->task[i], run[w->task[i]], err);
         wk_progress_clear(&e->progress);
         if (rc) return rc;
     }
@@ -97,6 +98,7 @@ static wick_status run(wk_eval *e, wk_args *a, wick_error *err) {
     WK_TRY(wk_eval_setup(e, err));
     WK_TRY(wk_eval_open(e, &e->m, e->args->model_path, w.n_ctx, err));
     if (has(&w, WK_EVAL_KL)) WK_TRY(wk_eval_open(e, &e->other, e->args->v[WK_ARG_KL].s, w.n_ctx, err));
+    if (a->v[WK_ARG_EVAL_AGAINST].given) WK_TRY(wk_eval_open(e, &e->rival, a->v[WK_ARG_EVAL_AGAINST].s, w.n_ctx, err));
     WK_TRY(run_tasks(e, &w, err));
     wk_eval_put(e);
     return WICK_OK;
@@ -121,6 +123,8 @@ int wk_cmd_eval(wk_args *a) {
     e->emit = &emit;
     wk_buf_init(&e->text, 0);
     wk_buf_init(&e->samples, 0);
+    wk_buf_init(&e->unit[0], 0);
+    wk_buf_init(&e->unit[1], 0);
     pthread_mutex_init(&e->lock, NULL);
     wk_progress_init(&e->progress, emit.quiet, wk_args_color(a, 2));
     wk_signals_open();
@@ -130,12 +134,15 @@ int wk_cmd_eval(wk_args *a) {
     const int ended = wk_signals_terminated();
     wk_eval_close(&e->m);
     wk_eval_close(&e->other);
+    wk_eval_close(&e->rival);
     const wick_setup_options quiet = WICK_SETUP_OPTIONS_INIT;
     (void)wick_setup(&quiet, NULL); /* the sink points into e */
     wk_signals_close();
     pthread_mutex_destroy(&e->lock);
     wk_buf_fini(&e->text);
     wk_buf_fini(&e->samples);
+    wk_buf_fini(&e->unit[0]);
+    wk_buf_fini(&e->unit[1]);
     wk_free(e);
     code = wk_emit_finish(&emit, rc, &err, code);
     return ended ? ended : code;

@@ -27,10 +27,13 @@ static wick_status steps(const wk_args *a, wk_emit *e, wick_error *err) {
 }
 
 static const char *verdict(const wick_fit_result *f, int *code) {
-    const bool tight = f->fits && (double)f->need > 0.9 * (double)f->available;
+    const bool tight = f->fits && ((double)f->need > 0.9 * (double)f->available ||
+                                   (f->device_free && (double)f->device_need > 0.9 * (double)f->device_free));
     *code = f->fits ? tight ? 3 : 0 : 4;
     return f->fits ? tight ? "tight" : "fits" : "does not fit";
 }
+
+static bool is_device_full(const wick_fit_result *f) { return f->device_free && f->device_need > f->device_free; }
 
 enum { CTX_STEP = 256 };
 
@@ -56,9 +59,14 @@ static void put_table(wk_emit *e, const wk_args *a, const wick_fit_result *f, co
     (void)wk_buf_addf(b, "weights      %9.1f MB\nKV cache     %9.1f MB  (%d tokens, %s)\nactivations  %9.1f MB\n",
                       (double)f->weights / 1e6, (double)f->kv / 1e6, (int)f->n_ctx, kv[a->v[WK_ARG_KV].i],
                       (double)f->activations / 1e6);
+    if (f->gpu_layers) /* the lines above are what is left for this machine */
+        (void)wk_buf_addf(b, "on device    %9.1f MB  of %.1f MB free\ndevice       %s\n", (double)f->device_need / 1e6,
+                          (double)f->device_free / 1e6, f->device);
     (void)wk_buf_addf(b, "needs        %9.1f MB  (with 67 MB of margin)\navailable    %9.1f MB\nverdict      %s\n",
                       (double)f->need / 1e6, (double)f->available / 1e6, word);
-    if (!f->fits && fitting)
+    if (is_device_full(f))
+        (void)wk_buf_adds(b, "fits with    fewer layers on the device: --gpu-layers auto takes what fits\n");
+    else if (!f->fits && fitting)
         (void)wk_buf_addf(b, "fits with    --ctx %d\n", (int)fitting);
     else if (!f->fits)
         (void)wk_buf_adds(b, "fits with    no context at all: the weights are too large for this machine\n");
@@ -76,7 +84,12 @@ static void put_object(wk_emit *e, const wk_args *a, const wick_fit_result *f, c
     wk_emit_int(e, "activations", (int64_t)f->activations);
     wk_emit_int(e, "n_ctx", f->n_ctx);
     wk_emit_int(e, "threads", f->threads);
-    if (!f->fits) wk_emit_int(e, "ctx_that_fits", fitting);
+    wk_emit_str(e, "device", wk_cstr(f->device));
+    wk_emit_int(e, "layers", f->n_layer);
+    wk_emit_int(e, "gpu_layers", f->gpu_layers);
+    if (f->gpu_layers) wk_emit_int(e, "device_need", (int64_t)f->device_need);
+    if (f->gpu_layers) wk_emit_int(e, "device_free", (int64_t)f->device_free);
+    if (!f->fits && !is_device_full(f)) wk_emit_int(e, "ctx_that_fits", fitting);
     wk_emit_done(e);
 }
 
@@ -85,7 +98,7 @@ static wick_status memory(const wk_args *a, wk_emit *e, int *code, wick_error *e
     const wick_engine_options o = wk_session_engine(a);
     WK_TRY(wick_fit(a->model_path, &o, &f, err));
     const char *word = verdict(&f, code);
-    const int32_t fitting = f.fits ? 0 : longest_context(a, &f);
+    const int32_t fitting = f.fits || is_device_full(&f) ? 0 : longest_context(a, &f);
     if (e->mode == WK_EMIT_TEXT)
         put_table(e, a, &f, word, fitting);
     else
@@ -93,12 +106,26 @@ static wick_status memory(const wk_args *a, wk_emit *e, int *code, wick_error *e
     return WICK_OK;
 }
 
+static void on_log(void *ud, int level, const char *text, size_t len) {
+    if (level <= WICK_LOG_WARN) wk_emit_warning(ud, text, len);
+}
+
+/* Warnings: layers that stay on the cpu, threads without CPUs. */
+static void listen(wk_emit *e) {
+    wick_setup_options o = WICK_SETUP_OPTIONS_INIT;
+    if (e) o.log = on_log;
+    o.log_ud = e;
+    (void)wick_setup(&o, NULL); /* no level is asked for */
+}
+
 int wk_cmd_plan(wk_args *a) {
     wick_error err = {0};
     wk_emit e;
     int code = 0;
     wk_emit_init(&e, a);
+    listen(&e);
     wick_status rc = wk_args_model(a, &err);
     if (!rc) rc = wk_flag(a, WK_ARG_STEPS) ? steps(a, &e, &err) : memory(a, &e, &code, &err);
+    listen(NULL);
     return wk_emit_finish(&e, rc, &err, code);
 }

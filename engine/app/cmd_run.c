@@ -57,7 +57,9 @@ static void emit_done(wk_session *s, const wk_answer *answer) {
     wk_emit_int(e, "n_ctx", s->stats.n_ctx);
     wk_emit_int(e, "threads", s->stats.threads);
     wk_emit_str(e, "cpu", wk_cstr(s->stats.cpu_level));
+    wk_emit_str(e, "device", wk_cstr(s->stats.device));
     wk_emit_int(e, "arithmetic", WICK_ARITH);
+    wk_emit_bool(e, "device_bits", (r->flags & WICK_RESULT_DEVICE_BITS) != 0);
     put_hash(hash, r);
     if (wk_flag(s->args, WK_ARG_HASH)) wk_emit_str(e, "hash", wk_cstr(hash));
     wk_emit_done(e);

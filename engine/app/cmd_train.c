@@ -158,6 +158,7 @@ static wick_status run(wk_train *t, int *code, wick_error *err) {
     wk_progress_clear(&t->progress);
     if (!rc && !*code) rc = deliver(t, err);
     if (!rc) say_done(t, *code);
+    if (!rc) wk_train_say_mix(t);
     if (!rc && !*code) say_use(t);
     if (rc || *code) say_resume(t);
     if (!rc) emit_done(t, *code);

@@ -88,7 +88,7 @@ static int best(const item *it, const double *divisor) {
 
 /* An event of --jsonl: what two runs are compared by, item by item. */
 static void emit_item(const wk_eval *e, wk_eval_task task, const item *it, uint64_t number, int label) {
-    if (e->emit->mode != WK_EMIT_JSONL) return;
+    if (e->second || e->emit->mode != WK_EMIT_JSONL) return;
     wk_emit_begin(e->emit, "item");
     wk_emit_str(e->emit, "task", wk_cstr(wk_eval_task_name(task)));
     wk_emit_int(e->emit, "item", (int64_t)number);
@@ -161,7 +161,9 @@ wick_status wk_eval_hellaswag(wk_eval *e, wick_error *err) {
             rc = wk_eval_at(&f, err);
             break;
         }
-        hits += best(&it, it.tokens) == s.label;
+        const bool hit = best(&it, it.tokens) == s.label;
+        hits += hit;
+        wk_eval_unit(e, hit);
         emit_item(e, WK_EVAL_HELLASWAG, &it, n++, s.label);
         rc = wk_eval_step(e, "hellaswag", (double)n, total, "tasks", err);
     }
@@ -267,6 +269,7 @@ wick_status wk_eval_choice(wk_eval *e, wick_error *err) {
         if (!rc && q.n) {
             const double *by[3] = {NULL, it.tokens, it.bytes};
             for (int k = 0; k < 3; k++) hits[k] += best(&it, by[k]) == q.label;
+            wk_eval_unit(e, best(&it, NULL) == q.label);
             emit_item(e, WK_EVAL_CHOICE, &it, n++, q.label);
             rc = wk_eval_step(e, "choice", (double)n, total, "questions", err);
         }
@@ -322,6 +325,7 @@ wick_status wk_eval_lastword(wk_eval *e, wick_error *err) {
         if (!rc && do_word(e, &it, text, &hit, err)) rc = wk_eval_at(&f, err);
         if (!rc) {
             hits += hit;
+            wk_eval_unit(e, hit);
             sum += it.sum[0];
             emit_item(e, WK_EVAL_LASTWORD, &it, n++, hit);
             rc = wk_eval_step(e, "lastword", (double)n, total, "texts", err);

@@ -108,6 +108,7 @@ static wick_status one_question(wk_eval *e, exam *x, wk_str question, wk_str ans
     if (x->prompt.failed || x->want.failed) return wk_fail(err, WICK_E_NOMEM, "no memory for a question");
     WK_TRY(generate(e, wk_buf_str(&x->prompt), chat, &o, &x->answer, err));
     const bool marked = behind_mark(wk_buf_str(&x->answer), &said);
+    const uint64_t before = x->numbered;
     if (marked) {
         clean(&x->have, said);
         x->marked += same(x);
@@ -116,6 +117,7 @@ static wick_status one_question(wk_eval *e, exam *x, wk_str question, wk_str ans
         clean(&x->have, said);
         x->numbered += same(x);
     }
+    wk_eval_unit(e, (double)(x->numbered - before));
     x->n++;
     return WICK_OK;
 }

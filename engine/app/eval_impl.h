@@ -3,7 +3,7 @@
  *   eval_open    model and engine, tokens of a text         eval_score   log-probabilities of a sequence
  *   eval_data    files line by line, CSV, refusals          eval_text    ppl, kl
  *   eval_choice  hellaswag, choice, lastword                eval_gen     exact, samples
- *   eval_out     rows as a table, as JSON
+ *   eval_pair    two models on the same items      eval_out     rows as a table, as JSON
  *
  * A result is a sum over positions in the order of the file, in double, so that threads and batches cannot move it. */
 #ifndef WK_EVAL_IMPL_H
@@ -54,7 +54,10 @@ typedef struct wk_eval_row {
 typedef struct wk_eval {
     const wk_args *args;
     wk_emit *emit;
-    wk_eval_model m, other; /* other: of --kl */
+    wk_eval_model m, other, rival; /* other: of --kl; rival: of --against */
+    bool second;                   /* the tasks run again, in m now the rival: rows and events are left out */
+    wk_buf unit[2];                /* double: what the task under way made of each window or item, m's and the rival's */
+    uint64_t read[2];              /* hash of the windows that were read */
     const char *data[WK_EVAL_TASK_COUNT];
     pthread_mutex_t lock; /* progress, emit: the library logs from its own thread too */
     wk_progress progress;
@@ -129,6 +132,12 @@ wick_status wk_eval_choice(wk_eval *e, wick_error *err);
 wick_status wk_eval_lastword(wk_eval *e, wick_error *err);
 wick_status wk_eval_exact(wk_eval *e, wick_error *err);
 wick_status wk_eval_samples(wk_eval *e, wick_error *err);
+
+/* eval_pair.c */
+/* Notes what became of one window or item; a failure is seen by wk_eval_pair. */
+void wk_eval_unit(wk_eval *e, double value);
+/* The task again with the rival, and a row with the difference. E_ARG: it has no other windows to compare. */
+wick_status wk_eval_pair(wk_eval *e, wk_eval_task task, wick_status (*run)(wk_eval *e, wick_error *err), wick_error *err);
 
 /* eval_out.c */
 void wk_eval_put(wk_eval *e);

@@ -54,6 +54,7 @@ static int32_t rows_of(int32_t n_vocab) {
 
 static wick_status open_engine(wk_eval *e, wk_eval_model *m, int32_t n_ctx, wick_error *err) {
     wick_engine_options o = wk_session_engine(e->args);
+    if (m != &e->m) o.n_adapters = 0; /* what distances are from is the file as it is */
     WK_TRY(wick_model_open(m->path, NULL, &m->model, err));
     const int32_t trained = number_of(m->model, "n_ctx");
     m->n_vocab = number_of(m->model, "n_vocab");
@@ -131,7 +132,7 @@ const char *wk_eval_task_name(wk_eval_task t) {
 
 wk_eval_row *wk_eval_row_add(wk_eval *e, wk_eval_task task, const char *metric, double value, uint64_t n,
                              const char *of) {
-    if (e->n_row == WK_EVAL_ROWS) return NULL;
+    if (e->second || e->n_row == WK_EVAL_ROWS) return NULL;
     wk_eval_row *r = &e->row[e->n_row++];
     *r = (wk_eval_row){.task = wk_eval_task_name(task), .metric = metric, .value = value, .n = n, .of = of};
     return r;

@@ -65,12 +65,28 @@ static void put_rows(wk_eval *e) {
     (void)wk_buf_addc(b, ']');
 }
 
+/* As they stand on the command line, with their scales. */
+static void put_adapters(wk_eval *e) {
+    size_t n = 0;
+    wk_buf *b = &e->emit->line;
+    const char *const *list = wk_args_list(e->args, WK_ARG_LORA, &n);
+    if (n == 0) return;
+    wk_emit_key(e->emit, "lora");
+    for (size_t i = 0; i < n; i++) {
+        (void)wk_buf_addc(b, i ? ',' : '['); /* failure stays in b, as below */
+        wk_json_put_str(b, wk_cstr(list[i]));
+    }
+    (void)wk_buf_addc(b, ']');
+}
+
 static void put_object(wk_eval *e) {
     wick_stats stats = WICK_STATS_INIT;
     wk_emit *o = e->emit;
     wk_emit_begin(o, "done");
     wk_emit_str(o, "model", wk_cstr(e->m.path));
     if (e->other.path) wk_emit_str(o, "other", wk_cstr(e->other.path));
+    if (e->rival.path) wk_emit_str(o, "against", wk_cstr(e->rival.path));
+    put_adapters(e);
     wk_emit_int(o, "ctx", e->m.n_ctx);
     wk_emit_bool(o, "bos", e->m.bos >= 0);
     if (wick_engine_stats(e->m.engine, &stats) == WICK_OK) {

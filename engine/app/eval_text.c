@@ -14,6 +14,7 @@
 #include "engine/app/eval_impl.h"
 #include "engine/base/arena.h"
 #include "engine/base/err.h"
+#include "engine/base/hash.h"
 
 enum { KL_ROWS_MOST = 1 << 22 };
 
@@ -56,7 +57,8 @@ typedef struct sums {
     uint64_t n_half, n_all;
 } sums;
 
-static void add_window(const wk_eval *e, const windows *w, const double *log_p, sums *s) {
+static void add_window(wk_eval *e, const windows *w, const double *log_p, sums *s) {
+    const double half = s->half, n_half = (double)s->n_half;
     for (size_t i = 1; i < w->n_ctx; i++) {
         const double nll = -log_p[i];
         s->all += nll;
@@ -67,6 +69,7 @@ static void add_window(const wk_eval *e, const windows *w, const double *log_p, 
         s->half_2 += nll * nll;
         s->n_half++;
     }
+    wk_eval_unit(e, (s->half - half) / ((double)s->n_half - n_half));
 }
 
 static void put_ppl(wk_eval *e, const sums *s, size_t n_window) {
@@ -90,6 +93,7 @@ wick_status wk_eval_ppl(wk_eval *e, wick_error *err) {
     sums s = {0};
     wick_status rc = windows_open(e, &w, WK_EVAL_PPL, err);
     double *log_p = rc ? NULL : wk_new_n(double, w.n_ctx);
+    if (!rc) e->read[e->second] = wk_hash_bytes((wk_hash){w.n_ctx, w.n}, w.all.t, w.all.n * sizeof(*w.all.t)).lo;
     if (!rc && !log_p) rc = wk_fail(err, WICK_E_NOMEM, "no memory for a window of %zu tokens", w.n_ctx);
     for (size_t i = 0; !rc && i < w.n; i++) {
         const wk_eval_score out = {.log_p = log_p};

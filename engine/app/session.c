@@ -59,9 +59,13 @@ static void first_line(const wk_session *s) {
            wk_show(wk_cstr(name)).text, wk_show(wk_cstr(format)).text, (int)s->stats.n_ctx,
            kv[s->args->v[WK_ARG_KV].i], (int)s->stats.threads, n_core, n_affinity);
     if (quota > 0)
-        wk_say(s->quiet, "%.1f) \xc2\xb7 cpu %s\n", quota, s->stats.cpu_level);
+        wk_say(s->quiet, "%.1f) \xc2\xb7 cpu %s", quota, s->stats.cpu_level);
     else
-        wk_say(s->quiet, "none) \xc2\xb7 cpu %s\n", s->stats.cpu_level);
+        wk_say(s->quiet, "none) \xc2\xb7 cpu %s", s->stats.cpu_level);
+    if (s->stats.gpu_layers)
+        wk_say(s->quiet, " \xc2\xb7 %s\n", s->stats.device);
+    else
+        wk_say(s->quiet, "\n");
 }
 
 static wick_status setup(wk_session *s, wick_error *err) {
@@ -86,6 +90,9 @@ wick_engine_options wk_session_engine(const wk_args *a) {
     o.adapters = a->lora;
     o.adapter_scale = a->lora_scale;
     o.n_adapters = (size_t)a->v[WK_ARG_LORA].i;
+    o.device = a->v[WK_ARG_DEVICE].s;
+    if (a->v[WK_ARG_GPU_LAYERS].given)
+        (void)wk_args_gpu_layers(a->v[WK_ARG_GPU_LAYERS].s, &o.gpu_layers, NULL); /* checked when it was read */
     return o;
 }
 
@@ -97,7 +104,7 @@ static wick_status open_engine(wk_session *s, const char *path, wick_error *err)
     o.progress_ud = s;
     const wick_status rc = wick_engine_open(s->model, &o, &s->engine, err);
     wk_progress_clear(&s->progress);
-    if (rc) return wk_fail_at(err, "%s", wk_show(wk_cstr(path)).text);
+    if (rc) return rc == WICK_E_DEVICE ? rc : wk_fail_at(err, "%s", wk_show(wk_cstr(path)).text);
     s->stats = (wick_stats)WICK_STATS_INIT;
     (void)wick_engine_stats(s->engine, &s->stats); /* its size is set */
     return WICK_OK;

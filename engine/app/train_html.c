@@ -224,7 +224,7 @@ static void put_memory(wk_buf *b, const wk_train *t) {
         const char *name;
         uint64_t bytes;
     } parts[] = {{"base, mapped", c->base},        {"weights that are trained", c->weights}, {"gradients", c->grads},
-                 {"moments of AdamW", c->moments}, {"activations", c->activations},          {"scratch", c->scratch},
+                 {"moments", c->moments}, {"activations", c->activations},          {"scratch", c->scratch},
                  {"planned in all", c->need},      {"available at the start", c->available}};
     (void)wk_buf_adds(b, "<h2>Memory as planned</h2>\n<table>\n");
     for (size_t i = 0; i < WK_COUNT(parts); i++)

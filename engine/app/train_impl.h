@@ -52,6 +52,8 @@ typedef struct wk_train {
     const char *source[WK_RUN_SOURCES];
     size_t source_at[WK_RUN_SOURCES];
     size_t n_source;
+    double mix[WK_RUN_SOURCES]; /* shares of the sources where is_mix */
+    bool is_mix;
     int64_t want_tokens, want_steps; /* 0: not said */
     int32_t n_vocab; /* of auto:N */
     wick_x_train_cost cost;
@@ -107,6 +109,8 @@ wick_status wk_train_files(wk_train *t, bool *done, wick_error *err);
 /* The files of --plan, in t->dir, which is a folder for the moment: as above, without data. */
 wick_status wk_train_sketch(wk_train *t, wick_error *err);
 wick_status wk_train_look(wk_train *t, wick_error *err); /* numbers of run.data into run */
+/* Bytes of a token id in a file of data; 0: it is text. */
+int wk_train_id_width(const wk_train *t, const void *p, size_t n);
 /* What the samples go on from: the beginning of the data. */
 void wk_train_prompt(wk_train *t);
 
@@ -118,6 +122,8 @@ void wk_train_intervals(wk_train *t, double step_s);
 double wk_train_step_tokens(const wk_train *t);
 void wk_train_head(const wk_train *t);      /* the model, the data, the memory */
 void wk_train_head_plan(const wk_train *t); /* and how long, how often */
+/* Of a mixture, what each part was to give and gave. */
+void wk_train_say_mix(wk_train *t);
 /* --plan: the block on stdout, the exit code. */
 wick_status wk_train_plan(wk_train *t, int *code, wick_error *err);
 

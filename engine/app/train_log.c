@@ -69,6 +69,15 @@ static void put_number(wk_buf *b, const char *name, double v) {
         (void)wk_buf_adds(b, "null");
 }
 
+/* Shares of the tokens so far that came from the parts of a mixture. */
+static void put_mix(const wk_train *t, wk_buf *b) {
+    double share[WICK_X_MIX_MAX], wanted[WICK_X_MIX_MAX];
+    size_t n = 0;
+    if (wick_x_trainer_mix(t->trainer, share, wanted, WICK_X_MIX_MAX, &n)) return;
+    for (size_t i = 0; i < n; i++) (void)wk_buf_addf(b, "%s%.9g", i ? "," : ",\"mix\":[", share[i]);
+    if (n) (void)wk_buf_addc(b, ']');
+}
+
 /* The members of a row, each with a comma before it. */
 static void put_members(wk_train *t, wk_buf *b, const wick_x_train_step *s, bool evaluated) {
     const wick_x_train_step none = {.loss = (double)NAN, .lr = (double)NAN, .gnorm = (double)NAN, .z = (double)NAN};
@@ -99,6 +108,7 @@ static void put_members(wk_train *t, wk_buf *b, const wick_x_train_step *s, bool
                 {"rss", resident()},
                 {"j_cpu", joules - t->joules}};
     for (size_t i = 0; i < WK_COUNT(rows); i++) put_number(b, rows[i].name, rows[i].v);
+    put_mix(t, b);
     t->joules = joules;
 }
 

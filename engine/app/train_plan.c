@@ -34,6 +34,7 @@ wick_x_train_options wk_train_options(const wk_train *t) {
     o.beta2 = r->beta2;
     o.seed = r->seed;
     o.gemm = (int32_t)r->gemm;
+    o.optimizer = (int32_t)r->optimizer;
     o.threads = (int32_t)r->threads;
     o.keep = (int32_t)r->keep;
     o.no_fit_check = wk_flag(t->args, WK_ARG_NO_FIT);
@@ -119,6 +120,7 @@ void wk_train_intervals(wk_train *t, double step_s) {
 
 /* Small models bear more. */
 static double choose_rate(const wk_train *t) {
+    if (t->run.optimizer == WICK_X_SGD) return 0.1; /* the norm is clipped at 1, momentum makes it up to 10 */
     if (t->tune) return 5e-4;
     return t->run.trainable < 2000000 ? 3e-3 : t->run.trainable < 20000000 ? 1e-3 : 6e-4;
 }
@@ -185,12 +187,13 @@ static void say_data(const wk_train *t, wk_buf *b) {
 }
 
 static void say_memory(const wk_train *t, wk_buf *b) {
+    static const char *const optimizer[] = {"AdamW", "AdamW (v in bf16)", "momentum"};
     const wick_x_train_cost *c = &t->cost;
     (void)wk_buf_adds(b, "memory    ");
     if (c->base) (void)wk_buf_addf(b, " base %s \xc2\xb7", wk_word_bytes((double)c->base).text);
     (void)wk_buf_addf(
-        b, " %s+grads+AdamW %s \xc2\xb7 activations %s (%d tokens at once, recompute %s) \xc2\xb7 scratch %s",
-        t->tune ? "adapters" : "weights", wk_word_bytes((double)(c->weights + c->grads + c->moments)).text,
+        b, " %s+grads+%s %s \xc2\xb7 activations %s (%d tokens at once, recompute %s) \xc2\xb7 scratch %s",
+        t->tune ? "adapters" : "weights", optimizer[t->run.optimizer], wk_word_bytes((double)(c->weights + c->grads + c->moments)).text,
         wk_word_bytes((double)c->activations).text, (int)c->micro, c->recompute ? "on" : "off",
         wk_word_bytes((double)c->scratch).text);
     (void)wk_buf_addf(b, " \xc2\xb7 peak %s", wk_word_bytes((double)c->need).text);
@@ -247,6 +250,17 @@ void wk_train_head(const wk_train *t) {
     say(&b);
 }
 
+void wk_train_say_mix(wk_train *t) {
+    double share[WICK_X_MIX_MAX], wanted[WICK_X_MIX_MAX];
+    size_t n = 0;
+    wk_buf b;
+    if (wick_x_trainer_mix(t->trainer, share, wanted, WICK_X_MIX_MAX, &n) || n == 0) return;
+    wk_buf_init(&b, 0);
+    for (size_t i = 0; i < n; i++) (void)wk_buf_addf(&b, "%s%.4f of %.4f", i ? ", " : "", share[i], wanted[i]);
+    wk_train_say(t, "mixture    %s \xc2\xb7 drawn %s\n", wk_show(wk_cstr(t->run.sources)).text, wk_buf_str(&b).p);
+    wk_buf_fini(&b);
+}
+
 void wk_train_head_plan(const wk_train *t) {
     wk_buf b;
     if (t->quiet || t->silent) return;
@@ -268,7 +282,9 @@ static wick_status guess_tokens(wk_train *t, wick_error *err) {
         size_t n = 0;
         WK_TRY(wk_os_map(&map, t->source[i], err));
         const size_t look = map.n < LOOK ? map.n : LOOK;
-        if (i == 0 && look && wick_model_open(t->run.tok, NULL, &m, NULL) == WICK_OK &&
+        const int width = wk_train_id_width(t, map.p, map.n);
+        if (width) rate = width;
+        if (i == 0 && look && !width && wick_model_open(t->run.tok, NULL, &m, NULL) == WICK_OK &&
             wick_tokenize(m, (const char *)map.p, look, 0, NULL, 0, &n) >= WICK_E_ARG && n > 0)
             rate = (double)look / (double)n;
         wick_model_close(m);

@@ -102,15 +102,25 @@ wick_status wk_train_look(wk_train *t, wick_error *err) {
     return WICK_OK;
 }
 
+int wk_train_id_width(const wk_train *t, const void *p, size_t n) {
+    static const int width[] = {0, 2, 4};
+    const int known = wick_x_data_width(p, n);
+    return known ? known : width[t->args->v[WK_ARG_DATA_FORMAT].i];
+}
+
 static wick_status pack(wk_train *t, const char *path, wk_hash h, wick_error *err) {
+    static const uint32_t raw[] = {0, WICK_X_RAW_U16, WICK_X_RAW_U32};
     wick_x_data_info i = {.size = sizeof(i)};
     const uint32_t flags = (wk_flag(t->args, WK_ARG_SKIP_BAD) ? WICK_X_SKIP_BAD : 0U) |
-                           (wk_flag(t->args, WK_ARG_LOSS_ALL) ? WICK_X_LOSS_ON_ALL : 0U);
+                           (wk_flag(t->args, WK_ARG_LOSS_ALL) ? WICK_X_LOSS_ON_ALL : 0U) |
+                           raw[t->args->v[WK_ARG_DATA_FORMAT].i];
     h = add_number(add_number(h, t->run.val_share), flags);
+    for (size_t k = 0; t->is_mix && k < t->n_source; k++) h = add_number(add_text(h, t->source[k]), t->mix[k]);
     if (is_made(path, h)) return WICK_OK;
     t->phase = "packing";
     const wick_status rc =
-        wick_x_data_pack(t->source, t->n_source, t->run.tok, path, t->run.val_share, flags, on_progress, t, &i, err);
+        wick_x_data_pack(t->source, t->n_source, t->is_mix ? t->mix : NULL, t->run.tok, path, t->run.val_share, flags,
+                         on_progress, t, &i, err);
     wk_progress_clear(&t->progress);
     if (rc) return rc;
     if (i.bad_lines) {
@@ -127,8 +137,9 @@ static wick_status make_data(wk_train *t, wick_error *err) {
     char path[WK_RUN_PATH];
     wk_hash h = {0};
     if (is_packed(t->source[0])) {
-        if (t->n_source > 1)
-            return wk_fail(err, WICK_E_ARG, "--data: a packed file stands alone, found %zu files", t->n_source);
+        if (t->n_source > 1 || t->is_mix)
+            return wk_fail(err, WICK_E_ARG, "--data: a packed file stands alone, found %zu files%s", t->n_source,
+                           t->is_mix ? " of a mixture" : "");
         (void)snprintf(t->run.data, sizeof(t->run.data), "%.*s", WK_RUN_TEXT - 1, t->source[0]);
         return wk_train_look(t, err);
     }
@@ -312,13 +323,13 @@ void wk_train_prompt(wk_train *t) {
     while (at < map.n && map.p[at] <= ' ') at++;
     const wk_str text = map.n ? (wk_str){(const char *)map.p + at, map.n - at} : WK_STR("");
     const char *end = text.n ? memchr(text.p, '\n', text.n < LOOK ? text.n : LOOK) : NULL;
-    const bool json = text.n && text.p[0] == '{';
+    const bool json = text.n && text.p[0] == '{' && !wk_train_id_width(t, map.p, map.n);
     r->by_document = t->tune && json;
     if (json && end && wk_json_parse(&doc, (wk_str){text.p, (size_t)(end - text.p)}, 64, 4096, NULL) == WICK_OK) {
         const wk_str ask = ask_of(wk_json_root(doc), &chat);
         if (!r->prompt[0]) put_words(r, ask, chat ? 400 : 24, chat);
         wk_json_free(doc);
-    } else if (!json && !is_packed(t->source[0]) && !r->prompt[0]) {
+    } else if (!json && !is_packed(t->source[0]) && !wk_train_id_width(t, map.p, map.n) && !r->prompt[0]) {
         put_words(r, text, 24, false);
     }
     r->sample_chat = chat;

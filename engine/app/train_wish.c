@@ -98,21 +98,66 @@ static wick_status split(wk_train *t, const char *text, wick_error *err) {
     }
 }
 
-static wick_status read_sources(wk_train *t, wick_error *err) {
-    size_t n;
-    wk_buf all;
+/* "a.txt:0.7,b.jsonl:0.3": the share stands behind the last colon of each. */
+static wick_status split_mix(wk_train *t, const char *text, wick_error *err) {
+    for (const char *p = text;;) {
+        const size_t n = strcspn(p, ",");
+        const char *colon = memrchr(p, ':', n);
+        char *end = NULL;
+        const double share = colon ? strtod(colon + 1, &end) : 0;
+        if (!colon || colon == p || end != p + n || !(share > 0 && share <= 1e9))
+            return wk_fail(err, WICK_E_ARG, "--mix wants FILE:SHARE with a share above 0, found \"%s\"",
+                           wk_show((wk_str){p, n}).text);
+        WK_TRY(add_source(t, t->names.n, err));
+        t->mix[t->n_source - 1] = share;
+        (void)wk_buf_add(&t->names, p, (size_t)(colon - p));
+        (void)wk_buf_add(&t->names, "", 1);
+        if (p[n] == 0) return WICK_OK;
+        p += n + 1;
+    }
+}
+
+static wick_status split_all(wk_train *t, wick_error *err) {
+    size_t n, n_mix;
     const char *const *list = wk_args_list(t->args, WK_ARG_DATA, &n);
-    if (n == 0) return wk_fail(err, WICK_E_ARG, "--data FILE is missing: text or jsonl to learn from");
+    const char *const *mix = wk_args_list(t->args, WK_ARG_DATA_MIX, &n_mix);
+    if (n && n_mix)
+        return wk_fail(err, WICK_E_ARG, "--data takes files as long as they are, --mix in shares: one of them will do");
+    if (n + n_mix == 0) return wk_fail(err, WICK_E_ARG, "--data FILE is missing: text or jsonl to learn from");
     for (size_t i = 0; i < n; i++) WK_TRY(split(t, list[i], err));
-    if (t->names.failed) return wk_fail(err, WICK_E_NOMEM, "no memory for the names of the data");
+    for (size_t i = 0; i < n_mix; i++) WK_TRY(split_mix(t, mix[i], err));
+    t->is_mix = n_mix > 0;
+    if (t->is_mix && t->n_source > WICK_X_MIX_MAX)
+        return wk_fail(err, WICK_E_ARG, "--mix names %zu files, at most %d are taken", t->n_source, WICK_X_MIX_MAX);
+    return t->names.failed ? wk_fail(err, WICK_E_NOMEM, "no memory for the names of the data") : WICK_OK;
+}
+
+/* Ids say nothing about the text of their tokens. */
+static wick_status check_ids(const wk_train *t, wick_error *err) {
+    for (size_t i = 0; i < t->n_source && !t->run.tok[0]; i++) {
+        wk_map_file map = {0};
+        if (wk_os_map(&map, t->source[i], NULL)) continue; /* what is wrong with it is said by who reads it all */
+        const int width = wk_train_id_width(t, map.p, map.n);
+        wk_os_unmap(&map);
+        if (width)
+            return wk_fail(err, WICK_E_ARG, "%s holds token ids: --tok MODEL.gguf says whose they are",
+                           wk_show(wk_cstr(t->source[i])).text);
+    }
+    return WICK_OK;
+}
+
+static wick_status read_sources(wk_train *t, wick_error *err) {
+    wk_buf all;
+    WK_TRY(split_all(t, err));
     wk_buf_init(&all, 0);
     for (size_t i = 0; i < t->n_source; i++) {
         t->source[i] = t->names.p + t->source_at[i];
         (void)wk_buf_addf(&all, "%s%s", i ? ", " : "", t->source[i]);
+        if (t->is_mix) (void)wk_buf_addf(&all, ":%g", t->mix[i]);
     }
     const wick_status rc = put(t->run.sources, "data", wk_buf_str(&all).p, err);
     wk_buf_fini(&all);
-    return rc;
+    return rc ? rc : check_ids(t, err);
 }
 
 /* ---- models -------------------------------------------------------------------------------------- */
@@ -240,6 +285,7 @@ static wick_status read_numbers(wk_train *t, wick_error *err) {
     r->recompute = a->v[WK_ARG_RECOMPUTE].i - 1; /* auto, off, on */
     r->warmup = number(a, WK_ARG_WARMUP, WICK_AUTO);
     r->schedule = a->v[WK_ARG_SCHEDULE].i;
+    r->optimizer = a->v[WK_ARG_OPTIMIZER].i;
     r->lr = a->v[WK_ARG_LR].d;
     r->lr_end = 0;
     r->decay = t->tune ? 0 : 0.1;
@@ -261,10 +307,12 @@ static wick_status read_numbers(wk_train *t, wick_error *err) {
 static wick_status read_resume(wk_train *t, wick_error *err) {
     static const wk_arg_id fixed[] = {
         WK_ARG_PRESET,   WK_ARG_LIKE,        WK_ARG_TRAIN_MODEL, WK_ARG_DATA,        WK_ARG_TRAIN_TOK, WK_ARG_FOR,
+        WK_ARG_DATA_FORMAT, WK_ARG_DATA_MIX, WK_ARG_OPTIMIZER,
         WK_ARG_TRAIN_N,  WK_ARG_TRAIN_STEPS, WK_ARG_TRAIN_CTX,   WK_ARG_TRAIN_BATCH, WK_ARG_MICRO,     WK_ARG_LR,
         WK_ARG_SCHEDULE, WK_ARG_WARMUP,      WK_ARG_TRAIN_SEED,  WK_ARG_VAL_SHARE,   WK_ARG_RECOMPUTE, WK_ARG_UNTIL,
         WK_ARG_RUN_DIR,  WK_ARG_DOC_MASK,    WK_ARG_LORA_RANK,   WK_ARG_LORA_ALPHA,  WK_ARG_LORA_ON};
     static const char *const names[] = {"preset",   "like",     "model", "data",      "tok",       "for",
+                                        "data-format", "mix", "optimizer",
                                         "tokens",   "steps",    "ctx",   "batch",     "micro",     "lr",
                                         "schedule", "warmup",   "seed",  "val-share", "recompute", "until",
                                         "out",      "doc-mask", "rank",  "alpha",     "on"};

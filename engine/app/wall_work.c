@@ -127,5 +127,5 @@ wick_status wk_wall_text(wk_wall *w, size_t n_token, wick_error *err) {
     if (rc) return rc;
     const char *paths[1] = {w->text};
     wick_x_data_info info = {.size = sizeof(info)};
-    return wick_x_data_pack(paths, 1, w->base, w->data, 0, 0, NULL, NULL, &info, err);
+    return wick_x_data_pack(paths, 1, NULL, w->base, w->data, 0, 0, NULL, NULL, &info, err);
 }

@@ -321,6 +321,8 @@ static int cpu_wait(wk_exec *x, wk_err *err) {
 /* ---- values of other parts ---------------------------------------------------------------------- */
 
 static int value_bytes(const wk_exec *x, int32_t val, int32_t rows, size_t *bytes, wk_err *err) {
+    if (val < 0 || val >= x->plan->n_val)
+        return wk_fail(err, WICK_E_ARG, "value %d cannot be carried: the plan has %d", (int)val, (int)x->plan->n_val);
     const wk_val *v = &x->plan->val[val];
     const int32_t most = v->rows == WK_ROWS_TOK ? x->plan->max_tok : x->plan->max_out;
     if (v->type != WK_VAL_F32 || v->off == SIZE_MAX || rows < 0 || rows > most)

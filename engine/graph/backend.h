@@ -84,6 +84,7 @@ typedef struct wk_backend_ops {
     bool can_top;       /* batch.top is understood */
     /* Devices there are. 0 is an answer, not an error: then why[0..n) says in one sentence what is missing. */
     int (*count)(char *why, size_t n);
+    /* open, close and all calls with what it gave are one thread's, as is each device's host. err may be NULL anywhere. */
     int (*open)(wk_dev **out, int index, const wk_host *host, wk_err *err);
     void (*close)(wk_dev *d);
     /* measure: take a second at most for the rates; else they are 0. */

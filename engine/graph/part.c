@@ -4,15 +4,17 @@
 #include <limits.h>
 
 /* Indices into p->order of a stage's steps are consecutive: its row work, then its chains; attention is one step. */
-typedef void step_fn(void *ud, const wk_plan *p, const wk_step *s);
-
-static void each_step(const wk_plan *p, const wk_stage *st, step_fn *fn, void *ud) {
+static void each_step(const wk_plan *p, const wk_stage *st, wk_part_step_fn *fn, void *ud) {
     for (int32_t i = 0; i < st->row_n; i++) fn(ud, p, &p->step[p->order[st->row_first + i]]);
     for (int32_t c = 0; c < st->chain_n; c++) {
         const wk_chain *ch = &p->chain[st->chain_first + c];
         for (int32_t i = 0; i < ch->n; i++) fn(ud, p, &p->step[p->order[ch->first + i]]);
     }
     if (st->attn >= 0) fn(ud, p, &p->step[st->attn]);
+}
+
+void wk_part_each(const wk_plan *p, const wk_part *part, wk_part_step_fn *fn, void *ud) {
+    for (int32_t i = 0; i < part->n_stage; i++) each_step(p, &p->stage[part->stage_first + i], fn, ud);
 }
 
 /* Unit of each stage: its layer; n_layer behind the layers; 0 before them. */
@@ -78,7 +80,7 @@ int wk_part_inputs(const wk_plan *p, const wk_part *part, int32_t *val, int32_t 
     next_input in = {.part = part, .above = -1};
     for (*n_val = 0;; in.above = in.next) {
         in.next = INT32_MAX;
-        for (int32_t i = 0; i < part->n_stage; i++) each_step(p, &p->stage[part->stage_first + i], look_at, &in);
+        wk_part_each(p, part, look_at, &in);
         if (in.bad)
             return wk_fail(err, WICK_E_SHAPE, "a cut before stage %d tears quantised activations from step %d (%s)",
                            (int)part->stage_first, (int)(in.bad - p->step), wk_op_name(in.bad->op));

@@ -3,12 +3,15 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 
 #include "engine/base/arena.h"
+#include "engine/base/log.h"
 #include "engine/base/os.h"
 #include "engine/base/pool.h"
 #include "engine/cpu/cpu.h"
 #include "engine/run/sched.h"
+#include "engine/run/split.h"
 
 /* A function that waits for the engine's thread, on its caller's stack. */
 typedef struct engine_call {
@@ -23,12 +26,18 @@ typedef struct engine_call {
 struct wk_engine {
     _Atomic int ref;
     wk_fit fit;
-    wk_engine_config cfg;
+    wk_engine_config cfg, asked; /* resolved; as it came */
+    const wk_store *store;       /* while opening */
     const wk_tok *tok; /* borrowed */
     int32_t n_vocab;
+    bool on_device; /* stays when the devices are closed: results are read later */
     wk_plan *plan;
-    wk_dev *dev;
+    wk_dev *cpu, *split;
+    wk_offload off;
     wk_sched s;
+    struct {
+        uint64_t before, done, total; /* of the parts packed already; of the one that is under way */
+    } pack;
 
     pthread_t thread;
     bool has_thread;
@@ -120,19 +129,113 @@ bool wk_engine_is_closing(wk_engine *e) {
 
 /* ---- the thread ---------------------------------------------------------------------------------- */
 
-static int open_device(wk_engine *e, wk_err *err);
-
-/* Device, team and cache are opened by the thread that will use them: an OpenMP team belongs to its first thread. */
+/* Device, team and cache are opened, used and closed by one thread: an OpenMP team belongs to its first thread, and a
+ * device library has settings of each thread. */
 static void set_ready(wk_engine *e, int rc) {
     e->open_rc = rc;
     atomic_store(&e->ready, 1);
     wk_os_futex_wake_all((const uint32_t *)(void *)&e->ready);
 }
 
+static void close_devices(wk_engine *e) {
+    if (e->s.exec) e->s.ops->unprepare(e->s.exec);
+    e->s.exec = NULL;
+    if (e->split) wk_split_backend()->close(e->split);
+    e->split = NULL;
+    wk_offload_close(&e->off);
+    if (e->cpu) wk_cpu_backend()->close(e->cpu);
+    e->cpu = NULL;
+    wk_plan_free(e->plan);
+    e->plan = NULL;
+}
+
+/* Parts are packed one after another, each from zero; seen from outside it is one way. */
+static bool on_pack(void *ud, uint64_t done, uint64_t total) {
+    wk_engine *e = ud;
+    if (!e->asked.progress) return true;
+    if (done < e->pack.done || (e->pack.done && total != e->pack.total)) e->pack.before += e->pack.total;
+    e->pack.done = done;
+    e->pack.total = total;
+    done += e->pack.before;
+    total += e->pack.before;
+    if (e->split && total < e->plan->weight_bytes) total = e->plan->weight_bytes;
+    return e->asked.progress(e->asked.ud, done, total);
+}
+
+/* The parts that the fit settled, each on its device; one that is all of the plan needs no split. */
+static int prepare_parts(wk_engine *e, wk_err *err) {
+    const size_t most = (size_t)e->plan->n_layer + 2; /* all units apart, and one that stays empty */
+    wk_split_part *part = wk_new_n(wk_split_part, most);
+    int32_t n = 0;
+    bool on_dev = false;
+    if (!part) return wk_fail(err, WICK_E_NOMEM, "no memory for %zu parts", most);
+    for (int32_t unit = 0; wk_offload_next(&e->off, e->plan, &unit, &part[n].part, &on_dev); n++) {
+        part[n].ops = on_dev ? e->off.ops : wk_cpu_backend();
+        part[n].dev = on_dev ? e->off.dev : e->cpu;
+        part[n].name = on_dev ? e->off.name : "cpu";
+    }
+    const wk_split_part first = part[0];
+    int rc = n > 1 ? wk_split_open(&e->split, part, n, err) : WICK_OK;
+    wk_free(part);
+    if (rc) return rc;
+    e->s.ops = e->split ? wk_split_backend() : first.ops;
+    rc = e->s.ops->prepare(&e->s.exec, e->split ? e->split : first.dev, e->plan, NULL, e->fit.n_page, err);
+    if (rc) e->s.exec = NULL;
+    return rc;
+}
+
+static int open_devices(wk_engine *e, wk_err *err) {
+    e->cfg = e->asked;
+    e->pack.before = e->pack.done = e->pack.total = 0;
+    e->cfg.progress = on_pack;
+    e->cfg.ud = e;
+    WK_TRY(wk_fit_devices(&e->fit, &e->plan, &e->off, e->store, &e->cfg, err));
+    if (e->cfg.fit_check && !e->fit.fits) return wk_fit_refuse(&e->fit, err);
+    e->n_vocab = e->plan->n_vocab;
+    /* What parsing has read; packing drops what it reads itself, all but the edges of tensors. */
+    wk_store_drop(e->store);
+    const wk_host host = {.size = sizeof(host),
+                          .n_thread = e->fit.n_thread,
+                          .n_cpu = e->fit.n_cpu,
+                          .cpu_mask = e->cfg.cpu_mask,
+                          .progress = e->cfg.progress,
+                          .ud = e};
+    WK_TRY(wk_cpu_backend()->open(&e->cpu, 0, &host, err));
+    return prepare_parts(e, err);
+}
+
+/* With "auto" a device that gives up while it is made ready is done without. */
+static int open_any(wk_engine *e, wk_err *err) {
+    wk_err why = {0};
+    const int rc = open_devices(e, &why);
+    const bool is_device = e->off.ops && e->asked.device && strcmp(e->asked.device, "auto") == 0;
+    if (is_device && (rc == WICK_E_DEVICE || rc == WICK_E_NOMEM || rc == WICK_E_UNSUPPORTED)) {
+        wk_log(WK_LOG_WARN, "device auto: everything runs on the cpu: %s", why.message);
+        close_devices(e);
+        e->asked.device = NULL;
+        return open_devices(e, err);
+    }
+    if (rc && err) *err = why;
+    return rc;
+}
+
+static int open_all(wk_engine *e, wk_err *err) {
+    WK_TRY(open_any(e, err));
+    e->on_device = e->off.ops && strcmp(e->off.ops->name, "cpu") != 0;
+    WK_TRY(wk_kv_open(&e->s.pool, e->fit.n_page, err));
+    e->s.plan = e->plan;
+    e->s.tok = e->tok;
+    e->s.kern = wk_cpu_kernels(e->cpu);
+    e->s.prefix_cache = e->cfg.prefix_cache;
+    e->s.n_ctx = e->cfg.n_ctx;
+    e->s.max_seqs = e->cfg.max_seqs;
+    return wk_sched_open(&e->s, e->cfg.max_queue, err);
+}
+
 static void *engine_thread(void *ud) {
     wk_engine *e = ud;
     const uint32_t fp = wk_fp_enter();
-    const int rc = open_device(e, &e->open_err);
+    const int rc = open_all(e, &e->open_err);
     set_ready(e, rc);
     while (!rc) {
         const uint32_t seen = atomic_load(&e->wake);
@@ -142,30 +245,9 @@ static void *engine_thread(void *ud) {
     }
     if (!rc) wk_sched_cancel_all(&e->s);
     cancel_calls(e);
-    if (e->s.exec) e->s.ops->unprepare(e->s.exec);
+    close_devices(e);
     wk_fp_leave(fp);
     return NULL;
-}
-
-static int open_device(wk_engine *e, wk_err *err) {
-    const wk_engine_config *c = &e->cfg;
-    const wk_host host = {.size = sizeof(host),
-                          .n_thread = e->fit.n_thread,
-                          .n_cpu = e->fit.n_cpu,
-                          .cpu_mask = c->cpu_mask,
-                          .progress = c->progress,
-                          .ud = c->ud};
-    e->s.ops = wk_cpu_backend();
-    WK_TRY(e->s.ops->open(&e->dev, 0, &host, err));
-    WK_TRY(e->s.ops->prepare(&e->s.exec, e->dev, e->plan, NULL, e->fit.n_page, err));
-    WK_TRY(wk_kv_open(&e->s.pool, e->fit.n_page, err));
-    e->s.plan = e->plan;
-    e->s.tok = e->tok;
-    e->s.kern = wk_cpu_kernels(e->dev);
-    e->s.prefix_cache = c->prefix_cache;
-    e->s.n_ctx = c->n_ctx;
-    e->s.max_seqs = c->max_seqs;
-    return wk_sched_open(&e->s, c->max_queue, err);
 }
 
 static int start_thread(wk_engine *e, wk_err *err) {
@@ -191,21 +273,15 @@ int wk_engine_open(wk_engine **out, const wk_store *s, const wk_tok *tok, const 
     atomic_init(&e->ref, 1);
     pthread_mutex_init(&e->mu, NULL);
     pthread_cond_init(&e->call_end, NULL);
-    e->cfg = *c;
+    e->asked = *c;
+    e->cfg.max_queue = c->max_queue;
+    e->store = s;
     e->tok = tok;
     e->mail = wk_new_n(wk_request *, (size_t)c->max_queue);
     if (!e->mail) {
         rc = wk_fail(err, WICK_E_NOMEM, "no memory for a queue of %d requests", (int)c->max_queue);
         goto out;
     }
-    if ((rc = wk_fit_plan(&e->fit, &e->plan, s, &e->cfg, err))) goto out;
-    if (c->fit_check && !e->fit.fits) {
-        rc = wk_fit_refuse(&e->fit, err);
-        goto out;
-    }
-    e->n_vocab = e->plan->n_vocab;
-    wk_store_drop(
-        s); /* what parsing has read; packing drops what it reads itself, all but the edges of tensors */
     if ((rc = start_thread(e, err))) goto out;
     wk_store_drop(s);
     *out = e;
@@ -226,8 +302,6 @@ void wk_engine_close(wk_engine *e) {
     }
     wk_sched_close(&e->s);
     wk_kv_close(e->s.pool);
-    if (e->dev) e->s.ops->close(e->dev);
-    wk_plan_free(e->plan);
     pthread_mutex_lock(&e->mu);
     wk_free(e->mail);
     e->mail = NULL;
@@ -274,6 +348,7 @@ int32_t wk_engine_n_vocab(const wk_engine *e) { return e->n_vocab; }
 const wk_fit *wk_engine_fit(const wk_engine *e) { return &e->fit; }
 const char *wk_engine_level(const wk_engine *e) { return e->s.kern->level; }
 const wk_plan *wk_engine_plan(const wk_engine *e) { return e->plan; }
+bool wk_engine_on_device(const wk_engine *e) { return e->on_device; }
 
 void wk_engine_read_stats(const wk_engine *e, wk_engine_stats *out) {
     const wk_sched *s = &e->s;

@@ -9,6 +9,7 @@
 
 #include "engine/file/store.h"
 #include "engine/graph/backend.h"
+#include "engine/run/offload.h"
 #include "engine/run/request.h"
 
 typedef struct wk_engine wk_engine;
@@ -19,6 +20,8 @@ typedef struct wk_engine_config {
     uint32_t cpu_mask;
     const wk_adapter *adapter; /* n_adapter of them; borrowed until the engine is closed */
     int32_t n_adapter;
+    const char *device;  /* offload.h; NULL: cpu. Borrowed until the engine is closed */
+    int32_t gpu_layers;  /* WK_OFFLOAD_AUTO, WK_OFFLOAD_NONE, or a number of layers */
     bool (*progress)(void *ud, uint64_t done, uint64_t total);
     void *ud;
 } wk_engine_config;
@@ -31,11 +34,19 @@ typedef struct wk_fit {
     uint32_t n_page;
     bool fits;
     bool ctx_chosen; /* n_ctx was not asked for */
+    /* Beside the cpu: need and the rest are then the host's alone. dev_free UINT64_MAX: the device's memory is the
+     * machine's, and its bytes are in need. */
+    uint64_t dev_need, dev_free;
+    int32_t n_layer, dev_layers;
+    char dev_name[48], device[160]; /* "cuda:0" or ""; offload.h, wk_offload_text */
 } wk_fit;
 
 /* Resolves the defaults of c (threads, n_ctx) and computes the need; builds the plan for it (*plan, may be NULL to
  * discard). Errors as wk_plan_build. Not fitting is no error here. */
 int wk_fit_plan(wk_fit *out, wk_plan **plan, const wk_store *s, wk_engine_config *c, wk_err *err);
+/* The same, and the device stays open: off is the caller's to close. What was asked for and is not so (layers that stay
+ * on the cpu) is a warning of the log. E_DEVICE: the device cannot be used. E_FIT: not one layer fits it. */
+int wk_fit_devices(wk_fit *out, wk_plan **plan, wk_offload *off, const wk_store *s, wk_engine_config *c, wk_err *err);
 /* E_FIT, with the sentence: both numbers, and the context that would fit if one would. */
 int wk_fit_refuse(const wk_fit *f, wk_err *err);
 
@@ -65,6 +76,8 @@ int32_t wk_engine_n_vocab(const wk_engine *e);
 const wk_fit *wk_engine_fit(const wk_engine *e);
 const char *wk_engine_level(const wk_engine *e);
 const wk_plan *wk_engine_plan(const wk_engine *e);
+/* Some of it runs on a device that is not the cpu: its bits are its own. */
+bool wk_engine_on_device(const wk_engine *e);
 
 typedef struct wk_engine_stats {
     int32_t running, waiting, pages_total, pages_free, pages_cached;

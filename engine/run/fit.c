@@ -4,11 +4,13 @@
  * The margin on top is for what the forecast leaves out: rows of logits that only scoring uses (16 rows of the largest
  * vocabulary known are 17 MB), penalties, long prompts and their events, memory that others take meanwhile. */
 #include <stdio.h>
+#include <string.h>
 
 #include "engine/base/log.h"
 #include "engine/base/os.h"
 #include "engine/cpu/cpu.h"
 #include "engine/run/engine.h"
+#include "simd/format.h"
 
 enum { CTX_DEFAULT = 8192, CTX_LEAST = 256, MARGIN = 64 << 20 };
 /* Resident of a process that runs a model of no size: the program, libc and the other libraries, their heaps and the
@@ -55,22 +57,25 @@ static uint64_t run_bytes(const wk_plan *p, const wk_engine_config *c, const wk_
            seqs * request + (uint64_t)p->n_step * (sizeof(wk_step) + sizeof(wk_val));
 }
 
-static void set_need(wk_fit *f, const wk_plan *p, const wk_store *s, const wk_engine_config *c,
+static void set_need(wk_fit *f, const wk_plan *p, wk_offload *off, const wk_store *s, const wk_engine_config *c,
                      int32_t n_ctx) {
-    const wk_backend_ops *ops = wk_cpu_backend();
     const int32_t positions = c->kv_tokens > n_ctx ? c->kv_tokens : n_ctx;
     f->n_ctx = n_ctx;
     f->n_page = pages_of(positions) + (uint32_t)c->max_seqs;
-    f->weights = p->weight_bytes;
-    const uint64_t all = ops->bytes(p, NULL, f->n_page, f->n_thread),
-                   without = ops->bytes(p, NULL, 0, f->n_thread);
-    f->kv = all - without;
-    f->activations = without - (without < p->weight_bytes ? without : p->weight_bytes) +
+    wk_offload_place(off, p, c->gpu_layers, f->n_page);
+    const wk_offload_need all = wk_offload_bytes(off, p, f->n_page, f->n_thread),
+                          without = wk_offload_bytes(off, p, 0, f->n_thread);
+    f->weights = all.weights;
+    f->kv = all.host - without.host;
+    f->activations = without.host - (without.host < all.weights ? without.host : all.weights) +
                      run_bytes(p, c, f) + index_bytes(s) + PROGRAM;
     for (int32_t i = 0; i < c->n_adapter; i++) f->activations += index_bytes(c->adapter[i].store);
     f->margin = MARGIN;
+    f->dev_need = all.dev;
+    f->dev_free = off->ops && off->info.mem_total ? off->info.mem_free : UINT64_MAX;
+    if (f->dev_free == UINT64_MAX) f->activations += all.dev; /* 0 where the cpu runs everything */
     f->need = f->weights + f->kv + f->activations + f->margin;
-    f->fits = f->need <= f->available;
+    f->fits = f->need <= f->available && f->dev_need <= f->dev_free;
 }
 
 static void set_threads(wk_fit *f, wk_engine_config *c) {
@@ -86,9 +91,101 @@ static void set_threads(wk_fit *f, wk_engine_config *c) {
     c->threads = f->n_thread;
 }
 
-int wk_fit_plan(wk_fit *out, wk_plan **plan, const wk_store *s, wk_engine_config *c, wk_err *err) {
+/* ---- the device beside the cpu ------------------------------------------------------------------- */
+
+/* Not one layer was placed on it. */
+static int refuse_device(const wk_fit *f, const wk_offload *off, const wk_plan *p, const wk_engine_config *c,
+                         wk_err *err) {
+    wk_offload one = *off;
+    const bool any = strcmp(c->device, "auto") == 0;
+    wk_err e = {0};
+    if (off->is_slower) {
+        wk_log(WK_LOG_WARN,
+               "%s reads %.1f GB/s, this machine %.1f GB/s: everything runs on the cpu (--gpu-layers N overrides)",
+               off->name, off->info.read_rate * 1e-9, off->host_rate * 1e-9);
+        return WICK_OK;
+    }
+    wk_offload_place(&one, p, 1, f->n_page);
+    const size_t takes = wk_offload_bytes(&one, p, f->n_page, 1).dev;
+    (void)wk_fail(&e, WICK_E_FIT,
+                  "%s has %.2f GB of memory free, one layer with its KV cache of %d tokens takes %.2f GB", off->name,
+                  (double)off->info.mem_free / 1e9, (int)f->n_ctx, (double)takes / 1e9);
+    if (!any) {
+        if (err) *err = e;
+        return WICK_E_FIT;
+    }
+    wk_log(WK_LOG_WARN, "device auto: everything runs on the cpu: %s", e.message);
+    return WICK_OK;
+}
+
+/* One line for each thing that is not as it was asked for. */
+static void warn_device(const wk_offload *off, const wk_plan *p, const wk_engine_config *c) {
+    if (off->first_cannot >= 0) {
+        const wk_step *s = &p->step[off->first_cannot];
+        const char *format = s->w[0] >= 0 ? wk_formats[p->weight[s->w[0]].fmt].name : NULL;
+        wk_log(WK_LOG_WARN, "%s cannot run %s%s%s (layer %d): %d of %d layers%s stay on the cpu", off->name,
+               wk_op_name(s->op), format ? " of " : "", format ? format : "", (int)s->layer,
+               (int)(p->n_layer - off->n_can), (int)p->n_layer, off->can[p->n_layer] ? "" : " and the head");
+    }
+    if (c->gpu_layers == WK_OFFLOAD_AUTO && off->n < p->n_layer)
+        wk_log(WK_LOG_WARN,
+               "%d of %d layers fit 90 %% of the %.2f GB free on %s: the others and the head run on the cpu",
+               (int)off->n, (int)p->n_layer, (double)off->info.mem_free / 1e9, off->name);
+}
+
+static void describe(wk_fit *f, const wk_offload *off, const wk_plan *p) {
+    wk_buf b;
+    wk_buf_init(&b, sizeof(f->device) - 1);
+    wk_offload_text(off, p, &b); /* what has no room is left out */
+    (void)snprintf(f->device, sizeof(f->device), "%s", b.n ? b.p : off->ops ? off->name : "cpu");
+    wk_buf_fini(&b);
+    (void)snprintf(f->dev_name, sizeof(f->dev_name), "%s", off->name);
+    f->n_layer = p->n_layer;
+    for (int32_t i = 0; off->ops && i < p->n_layer; i++)
+        f->dev_layers += off->can[i] && i >= p->n_layer - off->n;
+}
+
+static void set_context(wk_fit *f, const wk_plan *p, wk_offload *off, const wk_store *s, wk_engine_config *c) {
+    if (c->n_ctx > 0) {
+        set_need(f, p, off, s, c, c->n_ctx);
+    } else {
+        f->ctx_chosen = true;
+        int32_t n = p->n_ctx_train > 0 && p->n_ctx_train < CTX_DEFAULT ? p->n_ctx_train : CTX_DEFAULT;
+        set_need(f, p, off, s, c, n);
+        while (!f->fits && n > CTX_LEAST)
+            set_need(f, p, off, s, c, n = n / 2 > CTX_LEAST ? n / 2 : CTX_LEAST);
+    }
+    c->n_ctx = f->n_ctx;
+}
+
+/* Opens it, then settles the context and how many layers it runs. A device that runs nothing is closed again. */
+static int fit_device(wk_fit *f, const wk_plan *p, wk_offload *off, const wk_store *s, wk_engine_config *c,
+                      wk_err *err) {
+    const int32_t asked = c->n_ctx;
+    const wk_host host = {.size = sizeof(host),
+                          .n_thread = f->n_thread,
+                          .n_cpu = f->n_cpu,
+                          .cpu_mask = c->cpu_mask,
+                          .progress = c->progress,
+                          .ud = c->ud};
+    WK_TRY(wk_offload_open(off, p, c->device, c->gpu_layers, &host, err));
+    set_context(f, p, off, s, c);
+    if (off->ops && off->n == 0) {
+        WK_TRY(refuse_device(f, off, p, c, err));
+        wk_offload_close(off);
+        c->n_ctx = asked;
+        set_context(f, p, off, s, c);
+    }
+    if (off->ops) warn_device(off, p, c);
+    describe(f, off, p);
+    return WICK_OK;
+}
+
+int wk_fit_devices(wk_fit *out, wk_plan **plan, wk_offload *off, const wk_store *s, wk_engine_config *c,
+                   wk_err *err) {
     wk_plan *p = NULL;
     wk_fit f = {0};
+    *off = (wk_offload){.ops = NULL};
     set_threads(&f, c);
     wk_plan_options o = {.max_tok = c->n_batch,
                          .max_out = c->max_seqs > 16 ? c->max_seqs : 16,
@@ -97,28 +194,31 @@ int wk_fit_plan(wk_fit *out, wk_plan **plan, const wk_store *s, wk_engine_config
                          .n_adapter = c->n_adapter};
     if (o.max_out > o.max_tok) o.max_out = o.max_tok;
     WK_TRY(wk_plan_build(&p, s, &o, err));
-    if (c->n_ctx > 0) {
-        set_need(&f, p, s, c, c->n_ctx);
-    } else {
-        f.ctx_chosen = true;
-        int32_t n =
-            p->n_ctx_train > 0 && p->n_ctx_train < CTX_DEFAULT ? p->n_ctx_train : CTX_DEFAULT;
-        set_need(&f, p, s, c, n);
-        while (!f.fits && n > CTX_LEAST)
-            set_need(&f, p, s, c, n = n / 2 > CTX_LEAST ? n / 2 : CTX_LEAST);
-    }
-    c->n_ctx = f.n_ctx;
+    const int rc = fit_device(&f, p, off, s, c, err);
+    if (rc) wk_offload_close(off);
+    if (rc || !plan) wk_plan_free(p);
+    if (rc) return rc;
     *out = f;
-    if (plan)
-        *plan = p;
-    else
-        wk_plan_free(p);
+    if (plan) *plan = p;
     return WICK_OK;
+}
+
+int wk_fit_plan(wk_fit *out, wk_plan **plan, const wk_store *s, wk_engine_config *c, wk_err *err) {
+    wk_offload off;
+    const int rc = wk_fit_devices(out, plan, &off, s, c, err);
+    if (!rc) wk_offload_close(&off);
+    return rc;
 }
 
 int wk_fit_refuse(const wk_fit *f, wk_err *err) {
     const double gb = 1e9;
     char hint[80] = "";
+    if (f->dev_need > f->dev_free)
+        return wk_fail(err, WICK_E_FIT,
+                       "%d of %d layers and their KV cache of %d tokens need %.2f GB of %s, %.2f GB are free there; "
+                       "--gpu-layers auto takes what fits",
+                       (int)f->dev_layers, (int)f->n_layer, (int)f->n_ctx, (double)f->dev_need / gb, f->dev_name,
+                       (double)f->dev_free / gb);
     if (!f->ctx_chosen && f->need - f->kv < f->available && f->n_ctx > 512) {
         const double per_tok = (double)f->kv / (double)f->n_ctx;
         const int64_t n =

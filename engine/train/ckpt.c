@@ -30,9 +30,10 @@ typedef struct field {
     const char *name;
     kind kind;
     size_t off;
+    bool later; /* not in the runs of the first versions: 0 */
 } field;
 #define F(kind, place, name)                                                                       \
-    { #name, kind, offsetof(wk_trainer, place.name) }
+    { #name, kind, offsetof(wk_trainer, place.name), false }
 static const field fields[] = {
     F(PATH, c, model),
     F(PATH, c, adapter),
@@ -65,8 +66,9 @@ static const field fields[] = {
     F(F64, run, best_val),
     F(I64, run, best_step),
     F(I32, run, bad_row),
-    {"data_hash", U64, offsetof(wk_trainer, data_hash)},
-    {"base_bytes", U64, offsetof(wk_trainer, base_bytes)},
+    {"data_hash", U64, offsetof(wk_trainer, data_hash), false},
+    {"base_bytes", U64, offsetof(wk_trainer, base_bytes), false},
+    {"optimizer", I32, offsetof(wk_trainer, c.optimizer), true},
 };
 #undef F
 
@@ -150,13 +152,17 @@ static int take_all(wk_trainer *t, const wk_json *root, const char *folder, wk_e
         return wrong(err, folder, "schema");
     for (size_t i = 0; i < WK_COUNT(fields); i++) {
         const wk_json *v = wk_json_get(root, fields[i].name);
+        if (!v && fields[i].later) {
+            *(int32_t *)(void *)((char *)t + fields[i].off) = 0;
+            continue;
+        }
         if (!v) return wrong(err, folder, fields[i].name);
         /* strings[0 .. 2] are model, adapter, data: the first rows of the list */
         WK_TRY(fields[i].kind == PATH ? take_path(t, &fields[i], v, i, folder, err)
                                       : take_field(t, &fields[i], v, folder, err));
     }
     if (t->run.step < 0 || t->run.n_skipped < 0 || t->run.n_skipped > t->run.step ||
-        t->c.schedule < 0 || t->c.schedule >= WK_LR_COUNT)
+        t->c.schedule < 0 || t->c.schedule >= WK_LR_COUNT || t->c.optimizer < 0 || t->c.optimizer >= WK_OPTIM_COUNT)
         return wrong(err, folder, "step");
     return WICK_OK;
 }
@@ -204,16 +210,28 @@ int wk_ckpt_read(wk_trainer *t, const char *folder, wk_err *err) {
     return rc;
 }
 
-static int take_moment(wk_trainer *t, const wk_store *s, int32_t i, char which, float *dst,
-                       wk_err *err) {
+/* The two arenas of moments: name, bytes of an element (0: the optimizer has none), format in the file. */
+typedef struct moment {
+    char name;
+    size_t bytes;
+    int fmt;
+    uint8_t *p;
+} moment;
+static moment moment_of(const wk_trainer *t, int i) {
+    const size_t v = wk_optim_v_bytes(t->opt.o.kind);
+    if (i == 0) return (moment){'m', sizeof(float), WK_FMT_F32, (uint8_t *)t->opt.m.p};
+    return (moment){'v', v, v == sizeof(float) ? WK_FMT_F32 : WK_FMT_BF16, (uint8_t *)t->opt.v.p};
+}
+
+static int take_moment(wk_trainer *t, const wk_store *s, int32_t i, const moment *m, wk_err *err) {
     char name[256];
     const wk_param *p = &t->s.grad->param[i];
-    (void)snprintf(name, sizeof(name), "%c.%s", which, t->s.plan->weight[p->weight].name);
+    (void)snprintf(name, sizeof(name), "%c.%s", m->name, t->s.plan->weight[p->weight].name);
     const wk_tensor *a = wk_store_find(s, wk_cstr(name));
-    if (!a || a->fmt != WK_FMT_F32 || a->bytes != p->n * sizeof(float))
+    if (!a || a->fmt != m->fmt || a->bytes != p->n * m->bytes)
         return wk_fail(err, WICK_E_FORMAT, "%s: %s is missing or of another size",
                        wk_show(wk_cstr(wk_store_path(s))).text, name);
-    memcpy(dst + p->off, a->data, a->bytes);
+    memcpy(m->p + p->off * m->bytes, a->data, a->bytes);
     return WICK_OK;
 }
 
@@ -238,8 +256,10 @@ int wk_ckpt_moments(wk_trainer *t, const char *folder, wk_err *err) {
     WK_TRY(join(&p, folder, "state.gguf", err));
     int rc = wk_store_open(&s, p.p, err);
     for (int32_t i = 0; i < t->s.grad->n_param && !rc; i++) {
-        rc = take_moment(t, s, i, 'm', (float *)(void *)t->opt.m.p, err);
-        if (!rc) rc = take_moment(t, s, i, 'v', (float *)(void *)t->opt.v.p, err);
+        for (int j = 0; j < 2 && !rc; j++) {
+            const moment m = moment_of(t, j);
+            if (m.bytes) rc = take_moment(t, s, i, &m, err);
+        }
     }
     wk_store_close(s);
     return rc;
@@ -253,17 +273,16 @@ static int write_state(const wk_trainer *t, const char *file, wk_err *err) {
     wk_writer_str(w, "general.type", wk_cstr("wick.moments"));
     for (int32_t i = 0; i < t->s.grad->n_param; i++) {
         const wk_param *p = &t->s.grad->param[i];
-        const float *const m = (const float *)(const void *)t->opt.m.p,
-                           *const v = (const float *)(const void *)t->opt.v.p;
         for (int j = 0; j < 2; j++) {
             char name[256];
-            (void)snprintf(name, sizeof(name), "%c.%s", j ? 'v' : 'm',
-                           t->s.plan->weight[p->weight].name);
+            const moment m = moment_of(t, j);
+            if (!m.bytes) continue;
+            (void)snprintf(name, sizeof(name), "%c.%s", m.name, t->s.plan->weight[p->weight].name);
             const wk_writer_tensor a = {.name = name,
-                                        .fmt = WK_FMT_F32,
+                                        .fmt = m.fmt,
                                         .n_dim = 1,
                                         .ne = {p->n, 1, 1, 1},
-                                        .data = (j ? v : m) + p->off};
+                                        .data = m.p + p->off * m.bytes};
             wk_writer_add(w, &a);
         }
     }

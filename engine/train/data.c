@@ -8,21 +8,6 @@
 #include "engine/base/ck.h"
 #include "engine/train/data_impl.h"
 
-typedef struct split_index {
-    uint64_t *doc; /* [n] documents in order */
-    uint64_t *at;  /* [n + 1] tokens of the split before each */
-    uint64_t n, bytes, counted;
-} split_index;
-
-struct wk_data {
-    wk_map_file map; /* n 0: borrowed bytes */
-    const uint8_t *p;
-    wk_wtok_layout at;
-    uint64_t n_tok, n_doc, n_vocab, hash;
-    uint32_t width;
-    split_index split[WK_SPLIT_COUNT];
-};
-
 /* ---- layout ------------------------------------------------------------------------------------ */
 
 static bool section(size_t *next, size_t begin, uint64_t n, size_t size) {
@@ -31,10 +16,11 @@ static bool section(size_t *next, size_t begin, uint64_t n, size_t size) {
            wk_align(next, bytes, 8);
 }
 
-bool wk_wtok_layout_of(wk_wtok_layout *l, uint64_t n_tok, uint64_t n_doc, uint32_t width) {
+bool wk_wtok_layout_of(wk_wtok_layout *l, uint64_t n_tok, uint64_t n_doc, uint32_t width, uint64_t n_part) {
     return section(&l->mask, WK_WTOK_HEAD, n_tok, width) &&
            section(&l->end, l->mask, n_tok / 8 + (n_tok % 8 != 0), 1) && section(&l->bytes, l->end, n_doc, 8) &&
-           section(&l->split, l->bytes, n_doc, 8) && section(&l->foot, l->split, n_doc / 8 + (n_doc % 8 != 0), 1) &&
+           section(&l->split, l->bytes, n_doc, 8) && section(&l->part, l->split, n_doc / 8 + (n_doc % 8 != 0), 1) &&
+           section(&l->foot, l->part, n_part, 16) &&
            wk_add(&l->size, l->foot, WK_WTOK_FOOT);
 }
 
@@ -82,9 +68,13 @@ static int read_frame(wk_data *d, size_t n, const char *name, uint64_t tok_hash,
     d->n_tok = foot[1];
     d->n_doc = foot[2];
     d->n_vocab = foot[3];
+    d->n_part = foot[4];
     if (d->width != 2 && d->width != 4)
         return wk_fail(err, WICK_E_FORMAT, DAMAGED "%u bytes an id, wanted 2 or 4", name, d->width);
-    if (!wk_wtok_layout_of(&d->at, d->n_tok, d->n_doc, d->width) || d->at.size != n)
+    if (d->n_part > WK_DATA_PARTS)
+        return wk_fail(err, WICK_E_FORMAT, DAMAGED "a mixture of %llu parts, at most %d are taken", name,
+                       (unsigned long long)d->n_part, WK_DATA_PARTS);
+    if (!wk_wtok_layout_of(&d->at, d->n_tok, d->n_doc, d->width, d->n_part) || d->at.size != n)
         return wk_fail(err, WICK_E_FORMAT, DAMAGED "%llu tokens and %llu documents do not make %zu bytes", name,
                        (unsigned long long)d->n_tok, (unsigned long long)d->n_doc, n);
     const wk_hash h = wk_wtok_hash(d->p, n);
@@ -125,6 +115,23 @@ static int check_docs(const wk_data *d, const char *name, wk_err *err) {
     return WICK_OK;
 }
 
+static int read_parts(wk_data *d, const char *name, wk_err *err) {
+    uint64_t last = 0;
+    for (uint64_t i = 0; i < d->n_part; i++) {
+        d->part_end[i] = u64_at(d, d->at.part, 2 * i);
+        memcpy(&d->weight[i], d->p + d->at.part + 16 * i + 8, 8);
+        if (d->part_end[i] < last || d->part_end[i] > d->n_doc || !(d->weight[i] > 0 && d->weight[i] <= 1))
+            return wk_fail(err, WICK_E_FORMAT, DAMAGED "part %llu of share %g ends at document %llu of %llu", name,
+                           (unsigned long long)i, d->weight[i], (unsigned long long)d->part_end[i],
+                           (unsigned long long)d->n_doc);
+        last = d->part_end[i];
+    }
+    if (d->n_part && last != d->n_doc)
+        return wk_fail(err, WICK_E_FORMAT, DAMAGED "%llu documents, its parts have %llu", name,
+                       (unsigned long long)d->n_doc, (unsigned long long)last);
+    return WICK_OK;
+}
+
 /* ---- open -------------------------------------------------------------------------------------- */
 
 static uint64_t count_bits(const wk_data *d, uint64_t begin, uint64_t end) {
@@ -134,7 +141,7 @@ static uint64_t count_bits(const wk_data *d, uint64_t begin, uint64_t end) {
 }
 
 static int index_split(wk_data *d, wk_split which, wk_err *err) {
-    split_index *s = &d->split[which];
+    wk_split_index *s = &d->split[which];
     uint64_t n = 0;
     for (uint64_t i = 0; i < d->n_doc; i++) n += bit_at(d, d->at.split, i) == (which == WK_SPLIT_VAL);
     s->doc = wk_new_n(uint64_t, (size_t)n);
@@ -153,12 +160,22 @@ static int index_split(wk_data *d, wk_split which, wk_err *err) {
     return WICK_OK;
 }
 
+static void index_parts(wk_data *d) {
+    const wk_split_index *s = &d->split[WK_SPLIT_TRAIN];
+    for (uint64_t i = 0, doc = 0; i < d->n_part; i++) {
+        while (doc < s->n && s->doc[doc] < d->part_end[i]) doc++;
+        d->part_train_end[i] = doc;
+    }
+}
+
 static int open_bytes(wk_data *d, size_t n, const char *path, uint64_t tok_hash, wk_err *err) {
     const wk_shown name = wk_show(wk_cstr(path));
     WK_TRY(read_frame(d, n, name.text, tok_hash, err));
     WK_TRY(check_ids(d, name.text, err));
     WK_TRY(check_docs(d, name.text, err));
+    WK_TRY(read_parts(d, name.text, err));
     WK_TRY(index_split(d, WK_SPLIT_TRAIN, err));
+    index_parts(d);
     return index_split(d, WK_SPLIT_VAL, err);
 }
 
@@ -208,12 +225,13 @@ int32_t wk_data_vocab(const wk_data *d) { return (int32_t)d->n_vocab; }
 
 uint64_t wk_data_samples(const wk_data *d, const wk_sample_spec *s) {
     const uint64_t n = wk_data_tokens(d, s->split);
+    if (wk_data_is_mixed(s)) return wk_data_mix_samples(d, s);
     if (s->unit == WK_UNIT_DOCS) return d->split[s->split].n;
     return n ? (n - 1) / (uint64_t)s->n_ctx : 0;
 }
 
 uint64_t wk_data_cut(const wk_data *d, const wk_sample_spec *s) {
-    const split_index *x = &d->split[s->split];
+    const wk_split_index *x = &d->split[s->split];
     const uint64_t n_ctx = (uint64_t)s->n_ctx, n = wk_data_samples(d, s);
     uint64_t cut = 0;
     if (s->unit == WK_UNIT_ROWS) return x->at[x->n] - (n ? n * n_ctx + 1 : 0);
@@ -228,11 +246,17 @@ uint64_t wk_data_cut(const wk_data *d, const wk_sample_spec *s) {
 
 static int32_t target_at(const wk_data *d, uint64_t i) { return bit_at(d, d->at.mask, i) ? (int32_t)id_at(d, i) : -1; }
 
+int32_t wk_data_doc_len(const wk_data *d, const wk_sample_spec *s, uint64_t doc) {
+    const wk_split_index *x = &d->split[s->split];
+    const uint64_t len = x->at[doc + 1] - x->at[doc];
+    return len - 1 > (uint64_t)s->n_ctx ? s->n_ctx : len > 1 ? (int32_t)len - 1 : 1;
+}
+
 static int32_t one_document(const wk_data *d, const wk_sample_spec *s, uint64_t i, int32_t *tok, int32_t *target,
                             wk_tseq *seq, int32_t *n_seq) {
     const uint64_t doc = d->split[s->split].doc[i], begin = doc_begin(d, doc);
     const uint64_t len = u64_at(d, d->at.end, doc) - begin;
-    const int32_t n = len - 1 > (uint64_t)s->n_ctx ? s->n_ctx : len > 1 ? (int32_t)len - 1 : 1;
+    const int32_t n = wk_data_doc_len(d, s, i);
     for (int32_t k = 0; k < n; k++) {
         const uint64_t at = begin + (uint64_t)k;
         tok[k] = (int32_t)id_at(d, at);
@@ -244,7 +268,7 @@ static int32_t one_document(const wk_data *d, const wk_sample_spec *s, uint64_t 
 }
 
 /* The document of the split that holds its token t. */
-static uint64_t holder_of(const split_index *x, uint64_t t) {
+static uint64_t holder_of(const wk_split_index *x, uint64_t t) {
     uint64_t lo = 0, hi = x->n;
     while (hi - lo > 1) {
         const uint64_t mid = lo + (hi - lo) / 2;
@@ -256,10 +280,9 @@ static uint64_t holder_of(const split_index *x, uint64_t t) {
     return lo;
 }
 
-static int32_t one_row(const wk_data *d, const wk_sample_spec *s, uint64_t i, int32_t *tok, int32_t *target,
+static int32_t one_row(const wk_data *d, const wk_sample_spec *s, uint64_t first, int32_t *tok, int32_t *target,
                        wk_tseq *seq, int32_t *n_seq) {
-    const split_index *x = &d->split[s->split];
-    const uint64_t first = i * (uint64_t)s->n_ctx;
+    const wk_split_index *x = &d->split[s->split];
     uint64_t doc = holder_of(x, first), at = doc_begin(d, x->doc[doc]) + first - x->at[doc];
     seq[0] = (wk_tseq){0, 0};
     *n_seq = 1;
@@ -279,7 +302,8 @@ int32_t wk_data_sample(const wk_data *d, const wk_sample_spec *s, uint64_t i, in
     const uint64_t n = wk_data_samples(d, s);
     *n_seq = 0;
     if (n == 0) return 0;
-    const uint64_t at = s->in_order ? i % n : wk_permute(i % n, n, s->seed, i / n);
-    return s->unit == WK_UNIT_DOCS ? one_document(d, s, at, tok, target, seq, n_seq)
-                                   : one_row(d, s, at, tok, target, seq, n_seq);
+    const bool mixed = wk_data_is_mixed(s), docs = s->unit == WK_UNIT_DOCS;
+    uint64_t at = mixed ? wk_data_mix_place(d, s, i) : s->in_order ? i % n : wk_permute(i % n, n, s->seed, i / n);
+    if (!mixed && !docs) at *= (uint64_t)s->n_ctx;
+    return docs ? one_document(d, s, at, tok, target, seq, n_seq) : one_row(d, s, at, tok, target, seq, n_seq);
 }

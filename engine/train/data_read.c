@@ -235,11 +235,20 @@ static int fail_whole(const wk_reading *r, const char *what, wk_err *err) {
     return wk_fail(err, WICK_E_FORMAT, "%s %s", wk_show(wk_cstr(r->path)).text, what);
 }
 
+/* Who packs takes such files before they come here; who learns a tokenizer from text does not. */
+static int refuse_ids(const wk_reading *r, wk_err *err) {
+    wk_id_file ids;
+    bool is = false;
+    WK_TRY(wk_id_file_open(&ids, r->file, r->path, WK_RAW_NONE, &is, err));
+    return is ? fail_whole(r, "holds token ids, no text: a tokenizer cannot be learned from it", err) : WICK_OK;
+}
+
 int wk_data_read(wk_reading *r, wk_err *err) {
     wk_str text = r->file;
     r->told = 0;
     if (wk_str_starts(text, WK_STR("\xef\xbb\xbf"))) text = from(text, 3);
     const wk_str begin = from(text, blanks(text));
+    WK_TRY(refuse_ids(r, err));
     if (text.n == 0) return fail_whole(r, "is empty", err);
     if (begin.n == 0) return fail_whole(r, "holds nothing but blanks", err);
     if (begin.p[0] == '{') return read_lines(r, begin, err);

@@ -1,5 +1,6 @@
 /* data_write.c: documents -> ids -> the packed file. Ids go to the file as they come; in memory stay one document, a
  * bit a token and two numbers a document. */
+#include <math.h>
 #include <string.h>
 
 #include "engine/base/arena.h"
@@ -12,7 +13,7 @@ typedef struct packer {
     const wk_pack_options *o;
     wk_out_file file;
     wk_err io; /* code 0: the file is well */
-    wk_buf block, mask, end, bytes, split;
+    wk_buf block, mask, end, bytes, split, part;
     wk_hash hash;
     wk_ids ids, prompt;
     uint64_t n_tok, n_doc, n_held, text_bytes, doc_tok, doc_bytes;
@@ -156,6 +157,14 @@ static int put_talk(void *ud, const wk_ids *x, wk_err *err) {
     return end_doc(p) ? WICK_OK : fail_put(p, err);
 }
 
+static int put_ids(void *ud, const wk_ids *x, wk_str key, wk_err *err) {
+    packer *p = (packer *)ud;
+    p->key = key;
+    for (size_t i = 0; i < x->n; i++)
+        if (!put_id(p, x->id[i], x->counted[i])) return fail_put(p, err);
+    return end_doc(p) ? WICK_OK : fail_put(p, err);
+}
+
 static int on_doc(void *ud, const wk_doc *d, wk_err *err) {
     packer *p = (packer *)ud;
     const bool talks = d->is_question && p->o->chat && wk_chat_usable(p->o->chat, NULL);
@@ -172,8 +181,19 @@ static bool on_place(void *ud, size_t at) {
 /* ---- the whole --------------------------------------------------------------------------------- */
 
 static int read_file(packer *p, const char *path, const wk_map_file *map, uint64_t *n_bad, wk_err *first, wk_err *err) {
+    const wk_str file = {map->n ? (const char *)map->p : "", map->n};
+    wk_id_file ids;
+    bool is_ids = false;
+    WK_TRY(wk_id_file_open(&ids, file, path, p->o->raw, &is_ids, err));
+    if (is_ids) {
+        const wk_id_reading r = {.tok = p->o->tok, .on_ids = put_ids, .on_place = on_place, .ud = p};
+        ids.is_mapped = true;
+        WK_TRY(wk_id_file_read(&ids, &r, err));
+        p->before += map->n;
+        return WICK_OK;
+    }
     wk_reading r = {.path = path,
-                    .file = {map->n ? (const char *)map->p : "", map->n},
+                    .file = file,
                     .skip_bad = p->o->skip_bad,
                     .is_mapped = true,
                     .on_doc = on_doc,
@@ -186,8 +206,14 @@ static int read_file(packer *p, const char *path, const wk_map_file *map, uint64
     return rc;
 }
 
+static bool end_part(packer *p, double share) {
+    return wk_buf_add(&p->part, &p->n_doc, 8) && wk_buf_add(&p->part, &share, 8);
+}
+
 static int read_files(packer *p, uint64_t *n_bad, wk_err *err) {
     const wk_pack_options *o = p->o;
+    double sum = 0;
+    for (size_t i = 0; o->mix && i < o->n_path; i++) sum += o->mix[i];
     wk_err first = {0};
     wk_map_file *map = wk_new_n(wk_map_file, o->n_path);
     if (!map) return wk_fail(err, WICK_E_NOMEM, "no memory for %zu files", o->n_path);
@@ -198,6 +224,7 @@ static int read_files(packer *p, uint64_t *n_bad, wk_err *err) {
     }
     for (size_t i = 0; i < o->n_path && !rc; i++) {
         rc = read_file(p, o->path[i], &map[i], n_bad, &first, err);
+        if (!rc && o->mix && !end_part(p, o->mix[i] / sum)) rc = fail_put(p, err);
         wk_os_unmap(&map[i]);
     }
     for (size_t i = 0; i < o->n_path; i++) wk_os_unmap(&map[i]);
@@ -215,10 +242,12 @@ static int read_files(packer *p, uint64_t *n_bad, wk_err *err) {
 /* What stands behind the ids. */
 static int finish(packer *p, wk_err *err) {
     static const char zero[8];
-    const uint64_t foot[5] = {p->o->tok_hash, p->n_tok, p->n_doc, (uint64_t)wk_tok_count(p->o->tok), 0};
+    const uint64_t foot[5] = {p->o->tok_hash, p->n_tok, p->n_doc, (uint64_t)wk_tok_count(p->o->tok),
+                              p->part.n / 16};
     const size_t odd = (size_t)(p->n_tok * p->width % 8);
     bool ok = put(p, zero, (8 - odd) % 8) && put_section(p, &p->mask) && put_section(p, &p->end) &&
-              put_section(p, &p->bytes) && put_section(p, &p->split) && put(p, foot, sizeof(foot));
+              put_section(p, &p->bytes) && put_section(p, &p->split) && put_section(p, &p->part) &&
+              put(p, foot, sizeof(foot));
     if (ok && p->block.n) ok = flush(p);
     if (!ok) return fail_put(p, err);
     const uint64_t hash[2] = {p->hash.lo, p->hash.hi};
@@ -230,6 +259,12 @@ static int check_options(const wk_pack_options *o, wk_err *err) {
     if (o->n_path == 0 || !o->tok) return wk_fail(err, WICK_E_ARG, "packing wants files and a tokenizer");
     if (!(o->val_share >= 0 && o->val_share <= 0.5))
         return wk_fail(err, WICK_E_ARG, "a share of %g is held out, wanted 0 to 0.5", o->val_share);
+    if (o->mix && o->n_path > WK_DATA_PARTS)
+        return wk_fail(err, WICK_E_ARG, "a mixture of %zu files, at most %d are taken", o->n_path, WK_DATA_PARTS);
+    for (size_t i = 0; o->mix && i < o->n_path; i++)
+        if (!(o->mix[i] > 0) || !isfinite(o->mix[i]))
+            return wk_fail(err, WICK_E_ARG, "%s: its share of the mixture is %g, wanted above 0",
+                           wk_show(wk_cstr(o->path[i])).text, o->mix[i]);
     return WICK_OK;
 }
 
@@ -239,7 +274,7 @@ int wk_data_pack(const char *out, const wk_pack_options *o, uint64_t *n_bad, wk_
     WK_TRY(check_options(o, err));
     p.width = wk_tok_count(o->tok) <= 65536 ? 2 : 4;
     const uint32_t shape[2] = {p.width, 0};
-    wk_buf *const all[] = {&p.block, &p.mask, &p.end, &p.bytes, &p.split};
+    wk_buf *const all[] = {&p.block, &p.mask, &p.end, &p.bytes, &p.split, &p.part};
     for (size_t i = 0; i < WK_COUNT(all); i++) wk_buf_init(all[i], 0);
     int rc = wk_os_out_open(&p.file, out, err);
     if (!rc && !(put(&p, WK_WTOK_MAGIC, 8) && put(&p, shape, 8))) rc = fail_put(&p, err);

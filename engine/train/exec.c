@@ -18,7 +18,7 @@ enum {
 
 typedef struct sizes {
     size_t params, values, scratch;                      /* bytes */
-    size_t n_pos, n_decoded, n_logits, n_capped, n_mine; /* floats but n_pos */
+    size_t n_pos, n_decoded, n_thin, n_logits, n_capped, n_mine; /* floats but n_pos */
     int32_t chunk, cols;
 } sizes;
 
@@ -37,6 +37,18 @@ static size_t decoded_floats(const wk_grad *g) {
         size_t rows = (size_t)w->n_row;
         if (!is_matrix_of(g, i, WK_OP_matmul)) rows = rows < HEAD_ROWS ? rows : HEAD_ROWS;
         if (rows * (size_t)w->k > most) most = rows * (size_t)w->k;
+    }
+    return most;
+}
+
+/* And any thin matrix as panels. */
+static size_t thin_floats(const wk_grad *g) {
+    size_t most = 0;
+    for (int32_t i = 0; i < g->n_step; i++) {
+        if (g->step[i].thin < 0) continue;
+        const wk_weight *w = &g->plan->weight[g->step[i].thin];
+        const size_t n = w->is_lora_b ? wk_sgemm_thin_size(w->n_row, w->k) : wk_sgemm_thin_size(w->k, w->n_row);
+        most = n > most ? n : most;
     }
     return most;
 }
@@ -66,13 +78,15 @@ static bool size_all(sizes *z, const wk_grad *g, int n_thread) {
                  .cols = group > WK_TATTN_COLS ? group : WK_TATTN_COLS};
     z->n_pos = longest + longest / 4 / PAGE * PAGE;
     z->n_decoded = decoded_floats(g);
+    z->n_thin = thin_floats(g);
     z->n_logits = (size_t)z->chunk * n_vocab;
     z->n_capped = head_of(g)->scale > 0.0f ? n_vocab : 0;
     z->n_mine = thread_floats(p, (size_t)z->cols, longest);
     z->values = g->arena_bytes;
     const size_t kv = (size_t)p->n_head_kv * (size_t)p->head_dim;
     bool ok = add_floats(&z->params, g->n_elem, 2) && add_floats(&z->scratch, kv * z->n_pos, 3) &&
-              add_floats(&z->scratch, z->n_decoded, 1) && add_floats(&z->scratch, z->n_logits, 1) &&
+              add_floats(&z->scratch, z->n_decoded, 1) && add_floats(&z->scratch, z->n_thin, 1) &&
+              add_floats(&z->scratch, z->n_logits, 1) &&
               add_floats(&z->scratch, z->n_capped, (size_t)n_thread) &&
               add_floats(&z->scratch, z->n_mine, (size_t)n_thread);
     for (int32_t i = 0; i < p->n_rope && ok; i++)
@@ -125,6 +139,7 @@ static void place_scratch(wk_texec *x, const sizes *z) {
     x->vp = x->v_rows = take(&at, kv); /* one is of the way there, the other of the way back */
     x->n_decoded = z->n_decoded;
     x->decoded = take(&at, z->n_decoded);
+    x->thin = take(&at, z->n_thin);
     x->chunk = z->chunk;
     x->logits = take(&at, z->n_logits);
     x->capped = take(&at, z->n_capped * (size_t)x->n_thread);
@@ -159,15 +174,14 @@ static bool take_memory(wk_texec *x, const sizes *z) {
 /* ---- weights as f32 ------------------------------------------------------------------------------ */
 
 /* Row i of a weight; a vector is its own only row, its values in un-rotated order. */
-static void decode_row(float *dst, const wk_weight *w, int32_t i) {
-    const wk_format *f = &wk_formats[w->fmt];
+static void decode_row(const wk_kernels *k, float *dst, const wk_weight *w, int32_t i) {
     if (!w->is_vector || !w->unrotate) {
-        f->decode(dst, w->data + (size_t)(w->is_vector ? 0 : wk_weight_row(w, i)) * w->row_bytes,
-                  w->k);
+        k->decode[w->fmt](dst, w->data + (size_t)(w->is_vector ? 0 : wk_weight_row(w, i)) * w->row_bytes,
+                          w->k);
         return;
     }
     for (int32_t j = 0; j < w->k; j++) /* F kinds alone store vectors: a value is a block */
-        f->decode(dst + j, w->data + (size_t)wk_weight_row(w, j) * f->bytes, 1);
+        k->decode[w->fmt](dst + j, w->data + (size_t)wk_weight_row(w, j) * wk_formats[w->fmt].bytes, 1);
 }
 
 static int check_row(const wk_weight *w, int32_t i, wk_err *err) {
@@ -186,7 +200,7 @@ static int load(wk_texec *x, wk_err *err) {
             param >= 0 ? (float *)(void *)x->params.p + x->g->param[param].off : x->vector[i];
         for (int32_t r = 0; r < n_row; r++) {
             WK_TRY(check_row(w, r, err));
-            if (dst) decode_row(dst + (size_t)r * (size_t)w->k, w, r);
+            if (dst) decode_row(x->o.k, dst + (size_t)r * (size_t)w->k, w, r);
         }
     }
     return WICK_OK;
@@ -211,7 +225,7 @@ static void decode_share(void *ud, int rank) {
     const int32_t n = d->r1 - d->r0;
     for (int32_t i = wk_share(n, rank, d->x->n_thread); i < wk_share(n, rank + 1, d->x->n_thread);
          i++)
-        decode_row(d->x->decoded + (size_t)i * (size_t)d->w->k, d->w, d->r0 + i);
+        decode_row(d->x->o.k, d->x->decoded + (size_t)i * (size_t)d->w->k, d->w, d->r0 + i);
 }
 
 const float *wk_tmatrix(wk_texec *x, int32_t weight, int32_t r0, int32_t r1) {
@@ -226,19 +240,17 @@ const float *wk_tmatrix(wk_texec *x, int32_t weight, int32_t r0, int32_t r1) {
     return x->decoded;
 }
 
-void wk_tproject(wk_texec *x, float *y, const float *in, int32_t n_row, int32_t weight) {
-    const wk_weight *w = &x->plan->weight[weight];
-    const wk_sgemm_call c = {.op = WK_SGEMM_NT,
-                             .m = n_row,
-                             .n = w->n_row,
-                             .k = w->k,
-                             .a = in,
-                             .b = wk_tmatrix(x, weight, 0, w->n_row),
-                             .c = y,
-                             .lda = (size_t)w->k,
-                             .ldb = (size_t)w->k,
-                             .ldc = (size_t)w->n_row};
-    wk_sgemm_run(x->o.gemm, &c);
+wk_sgemm_thin wk_tthin(const wk_texec *x, const wk_tstep *s) {
+    const wk_weight *w = &x->plan->weight[s->thin];
+    const float *p = (const float *)(const void *)x->params.p + x->g->param[x->g->param_of[s->thin]].off;
+    const int32_t rank = w->is_lora_b ? w->k : w->n_row, n = w->is_lora_b ? w->n_row : w->k;
+    wk_sgemm_thin_panels(x->thin, p, (size_t)w->k, n, rank, !w->is_lora_b);
+    return (wk_sgemm_thin){.k = rank,
+                           .before = !w->is_lora_b,
+                           .scale = s->scale,
+                           .a = wk_tval_at(x, s->src[1]),
+                           .lda = (size_t)rank,
+                           .panels = x->thin};
 }
 
 /* ---- lifetime ------------------------------------------------------------------------------------ */

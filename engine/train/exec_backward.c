@@ -14,6 +14,7 @@ void wk_texec_matmul_dx(wk_texec *x, const wk_tstep *s, int rank, int n) {
     (void)rank;
     (void)n;
     const wk_weight *w = &x->plan->weight[s->w];
+    const wk_sgemm_thin thin = s->thin >= 0 ? wk_tthin(x, s) : (wk_sgemm_thin){0};
     const wk_sgemm_call c = {.op = WK_SGEMM_NN,
                              .m = wk_tval_rows(x, s->dst[0]),
                              .n = w->k,
@@ -24,7 +25,8 @@ void wk_texec_matmul_dx(wk_texec *x, const wk_tstep *s, int rank, int n) {
                              .lda = (size_t)w->n_row,
                              .ldb = (size_t)w->k,
                              .ldc = (size_t)w->k,
-                             .add = s->add};
+                             .add = s->add,
+                             .thin = s->thin >= 0 ? &thin : NULL};
     wk_sgemm_run(x->o.gemm, &c);
 }
 

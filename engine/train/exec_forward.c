@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "engine/train/exec_impl.h"
-#include "simd/format.h"
 
 /* Rows of destination 0 that belong to a rank. */
 typedef struct rows {
@@ -27,8 +26,7 @@ void wk_texec_embed(wk_texec *x, const wk_tstep *s, int rank, int n) {
                    (const float *)(void *)x->params.p + x->g->param[param].off + (size_t)id * r.dim,
                    r.dim * sizeof(float));
         else
-            wk_formats[w->fmt].decode(y, w->data + (size_t)wk_weight_row(w, id) * w->row_bytes,
-                                      w->k);
+            x->o.k->decode[w->fmt](y, w->data + (size_t)wk_weight_row(w, id) * w->row_bytes, w->k);
         if (s->of->scale != 1.0f) x->o.k->scale(y, y, s->of->scale, (int)r.dim);
     }
 }
@@ -58,8 +56,20 @@ void wk_texec_headrms(wk_texec *x, const wk_tstep *s, int rank, int n) {
 void wk_texec_matmul(wk_texec *x, const wk_tstep *s, int rank, int n) {
     (void)rank;
     (void)n;
-    wk_tproject(x, wk_tval_at(x, s->dst[0]), wk_tval_at(x, s->src[0]), wk_tval_rows(x, s->dst[0]),
-                s->w);
+    const wk_weight *w = &x->plan->weight[s->w];
+    const wk_sgemm_thin thin = s->thin >= 0 ? wk_tthin(x, s) : (wk_sgemm_thin){0};
+    const wk_sgemm_call c = {.op = WK_SGEMM_NT,
+                             .m = wk_tval_rows(x, s->dst[0]),
+                             .n = w->n_row,
+                             .k = w->k,
+                             .a = wk_tval_at(x, s->src[0]),
+                             .b = wk_tmatrix(x, s->w, 0, w->n_row),
+                             .c = wk_tval_at(x, s->dst[0]),
+                             .lda = (size_t)w->k,
+                             .ldb = (size_t)w->k,
+                             .ldc = (size_t)w->n_row,
+                             .thin = s->thin >= 0 ? &thin : NULL};
+    wk_sgemm_run(x->o.gemm, &c);
 }
 
 void wk_texec_bias(wk_texec *x, const wk_tstep *s, int rank, int n) {

@@ -24,6 +24,7 @@ struct wk_texec {
     float **vector; /* [n_weight] f32 values of frozen vectors, NULL else */
     float *decoded; /* rows of a frozen matrix, n_decoded floats */
     size_t n_decoded;
+    float *thin; /* panels of a thin matrix */
     float **cs, **cs_back; /* per rope kind [max_tok][n_rot]: cos and sin, cos and -sin */
     float *kp, *vp, *k_rows,
         *v_rows;   /* attention: [kv heads][positions][hd] as panels and rows, pages padded */
@@ -77,8 +78,8 @@ const float *wk_tvector(const wk_texec *x, int32_t weight);
  * hold until the next call; (r1 - r0) * k <= n_decoded then. Caller: outside a region. */
 const float *wk_tmatrix(wk_texec *x, int32_t weight, int32_t r0, int32_t r1);
 bool wk_tmatrix_is_param(const wk_texec *x, int32_t weight);
-/* y = x W^t for all rows. */
-void wk_tproject(wk_texec *x, float *y, const float *in, int32_t n_row, int32_t weight);
+/* The thin product of a step that has one, its weight as panels in x->thin, where they hold until the next call. */
+wk_sgemm_thin wk_tthin(const wk_texec *x, const wk_tstep *s);
 
 /* loss.c: instead of the head step: logits alone. */
 void wk_texec_head_logits(wk_texec *x, const wk_tstep *s,

@@ -91,6 +91,7 @@ static int fill(wk_grad *g, const wk_grad_options *o, wk_err *err) {
                  ? wk_walk_all(&w, err)
                  : wk_fail(err, WICK_E_NOMEM, "no memory for the training plan of %d steps",
                            g->plan->n_step);
+    if (!rc) rc = wk_fuse(g, err);
     if (!rc) rc = wk_place(g, err);
     walk_fini(&w);
     return rc;
@@ -147,6 +148,7 @@ void wk_grad_dump(const wk_grad *g, wk_buf *out) {
         (void)wk_buf_adds(out, s->dst[0] < 0 ? " P" : s->add ? " +=" : " =");
         put_values(g, s->src, WK_COUNT(s->src), out);
         if (s->w >= 0) (void)wk_buf_addf(out, " %s", g->plan->weight[s->w].name);
+        if (s->thin >= 0) (void)wk_buf_addf(out, ", %s", g->plan->weight[s->thin].name);
         if (s->param >= 0)
             (void)wk_buf_addf(out, " gradient of %s",
                               g->plan->weight[g->param[s->param].weight].name);

@@ -48,6 +48,7 @@ typedef struct wk_tstep {
     int32_t dst[3];    /* values, -1: none */
     int32_t src[7];    /* values, -1: none */
     int32_t w;         /* weight, -1: none */
+    int32_t thin;      /* weight of the product of src[1] that matmul and matmul_dx add, -1: none */
     int32_t param;     /* parameter whose gradient the step adds to, -1: none */
     float scale;       /* what the op says, else 1 */
     const wk_step *of; /* step of the plan that it stems from: eps, n_head, rope, fn, ... */

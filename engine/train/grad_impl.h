@@ -23,6 +23,8 @@ typedef struct wk_walk {
 
 /* rules.c: the forward steps, the head, and all steps behind it. E_UNSUPPORTED: an op without a rule. */
 int wk_walk_all(wk_walk *w, wk_err *err);
+/* fuse.c: thin products into the wide ones. Errors: E_NOMEM. */
+int wk_fuse(wk_grad *g, wk_err *err);
 /* place.c: fills first, last, off, arena_bytes. Errors: E_NOMEM, E_FIT. */
 int wk_place(wk_grad *g, wk_err *err);
 

@@ -1,4 +1,4 @@
-/* optim.h: the learning rate of a step, the norm of all gradients, and the update by AdamW (simd/grad/grad.h). */
+/* optim.h: the learning rate of a step, the norm of all gradients, and the update. */
 #ifndef WK_OPTIM_H
 #define WK_OPTIM_H
 
@@ -32,9 +32,21 @@ const char *wk_schedule_name(wk_lr_kind kind);
 
 /* ---- adamw.c ------------------------------------------------------------------------------------- */
 
+/* What is kept of a parameter: ADAMW: m and v in f32 (simd/grad/grad.h). ADAMW_V16: the same update with v put away as
+ * bf16, rounded up or down by chance in proportion to what lies between (Philox by step and element: the same bits for
+ * every team), since v moves by less than a step of bf16 each time and to the nearest it would never move. SGD: m alone:
+ *   g = g * scale;  m = m * beta1 + g;  w = w * keep - m * lr,  each rounded. */
+typedef enum wk_optim_kind {
+    WK_OPTIM_ADAMW,
+    WK_OPTIM_ADAMW_V16,
+    WK_OPTIM_SGD,
+    WK_OPTIM_COUNT
+} wk_optim_kind;
 typedef struct wk_optim_options {
     double decay, beta1, beta2, eps;
+    wk_optim_kind kind;
 } wk_optim_options;
+size_t wk_optim_v_bytes(wk_optim_kind kind); /* of an element: 4, 2, 0; m takes 4 */
 
 typedef struct wk_optim {
     const wk_grad *g;
@@ -42,7 +54,7 @@ typedef struct wk_optim {
     wk_team *team;
     wk_optim_options o;
     float *w, *grad; /* borrowed arenas */
-    wk_pages m, v;
+    wk_pages m, v; /* f32; v by kind */
     double *block; /* sums of squares of BLOCK elements each */
     size_t n_block;
 } wk_optim;

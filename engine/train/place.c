@@ -46,13 +46,13 @@ static void drop_dead(alive *a, const wk_grad *g, int32_t step) {
 }
 
 static bool put(alive *a, wk_grad *g, int32_t v) {
-    size_t want, at = 0, n = 0;
+    size_t want = 0, at = 0, n = 0;
     int32_t i = 0;
-    if (!bytes_of(&want, g, &g->val[v])) return false;
+    (void)bytes_of(&want, g, &g->val[v]); /* checked before */
     for (; i < a->n; i++) {
         const wk_tval *t = &g->val[a->v[i]];
         if (t->off >= at && t->off - at >= want) break;
-        (void)bytes_of(&n, g, t); /* it was placed: it does not overflow */
+        (void)bytes_of(&n, g, t); /* as above */
         at = t->off + n;
     }
     size_t end;
@@ -78,7 +78,17 @@ static int32_t born(const wk_grad *g, int32_t step, int32_t out[3]) {
     return n;
 }
 
+static int check_sizes(const wk_grad *g, wk_err *err) {
+    size_t n;
+    for (int32_t i = 0; i < g->n_val; i++)
+        if (!bytes_of(&n, g, &g->val[i]))
+            return wk_fail(err, WICK_E_FIT, "a value of %d x %d elements, at most %d are counted: a smaller micro-batch",
+                           (int)g->max_tok, (int)g->val[i].dim, INT32_MAX);
+    return WICK_OK;
+}
+
 int wk_place(wk_grad *g, wk_err *err) {
+    WK_TRY(check_sizes(g, err));
     set_lifetimes(g);
     alive a = {.v = wk_new_n(int32_t, (size_t)g->n_val + 1)};
     if (!a.v)

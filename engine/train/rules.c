@@ -32,6 +32,7 @@ static wk_tstep *emit(wk_walk *w, int op, const wk_step *of) {
                     .dst = {-1, -1, -1},
                     .src = {-1, -1, -1, -1, -1, -1, -1},
                     .w = -1,
+                    .thin = -1,
                     .param = -1,
                     .scale = 1.0f,
                     .of = of};

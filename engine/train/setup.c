@@ -43,11 +43,14 @@ double wk_grad_flops(const wk_grad *g, int32_t n_ctx) {
         const wk_tstep *s = &g->step[i];
         const wk_weight *w = s->w >= 0 ? &g->plan->weight[s->w] : NULL;
         const double product = w ? 2.0 * (double)n_ctx * (double)w->n_row * (double)w->k : 0.0;
+        const double thin = s->thin >= 0 ? 2.0 * (double)n_ctx * (double)g->plan->weight[s->thin].n_row *
+                                               (double)g->plan->weight[s->thin].k
+                                         : 0.0;
         const double attn = pairs(n_ctx, s->of->window) * s->of->n_head * s->of->head_dim;
         switch (s->op) {
         case WK_OP_matmul:
         case WK_TOP_matmul_dx:
-        case WK_TOP_matmul_dw: sum += product; break;
+        case WK_TOP_matmul_dw: sum += product + thin; break;
         case WK_TOP_head: sum += product * (1 + (s->dst[0] >= 0) + (s->param >= 0)); break;
         case WK_OP_attn: sum += 4 * attn; break;
         case WK_TOP_attn_dx: sum += 10 * attn; break;
@@ -75,21 +78,23 @@ static int fill_cost(wk_setup *s, const wk_train_config *c, int n_thread, wk_err
     size_t params, values, scratch;
     if (!wk_texec_bytes(s->grad, n_thread, &params, &values, &scratch))
         return wk_fail(err, WICK_E_FIT, "the bytes of training overflow");
-    wk_machine m;
-    wk_os_machine(&m);
+    wk_machine machine;
+    wk_os_machine(&machine);
     *z = (wk_train_cost){.weights = params / 2,
                          .grads = params / 2,
                          .activations = values,
                          .scratch = scratch,
-                         .available = m.mem_free};
+                         .available = machine.mem_free};
     for (int32_t i = 0; i < s->plan->n_weight; i++) {
         const wk_weight *w = &s->plan->weight[i];
         z->params += (uint64_t)(w->is_vector ? 1 : w->n_row) * (uint64_t)w->k;
     }
     for (int32_t i = 0; i < s->grad->n_param; i++) z->trainable += s->grad->param[i].n;
-    z->moments = 2 * (uint64_t)s->grad->n_elem * sizeof(float);
+    const uint64_t n_elem = s->grad->n_elem, m = n_elem * sizeof(float),
+                   v = n_elem * wk_optim_v_bytes((wk_optim_kind)c->optimizer);
+    z->moments = m + v;
     z->base = s->adapter ? wk_store_file_bytes(s->store) : 0;
-    z->need = z->base + whole(z->weights) + whole(z->grads) + 2 * whole(z->moments / 2) + whole(z->activations) +
+    z->need = z->base + whole(z->weights) + whole(z->grads) + whole(m) + whole(v) + whole(z->activations) +
               whole(z->scratch) + wk_sgemm_bytes(s->plan->n_ff, s->grad->max_tok, n_thread) + PROGRAM_BYTES +
               onednn_bytes(s, c);
     z->micro = s->grad->max_tok;
@@ -201,6 +206,7 @@ static int open_data(wk_setup *s, const wk_train_config *c, wk_err *err) {
     s->val.in_order = true;
     if (!c->data) return WICK_OK;
     WK_TRY(wk_data_open(&s->data, c->data, wk_tok_hash(s->store), err));
+    WK_TRY(wk_data_mix(s->data, &s->train, c->data, err));
     const uint64_t n = wk_data_samples(s->data, &s->train);
     if (n >= (uint64_t)c->batch) return WICK_OK;
     return wk_fail(err, WICK_E_ARG,

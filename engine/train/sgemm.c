@@ -56,6 +56,7 @@ typedef struct stage {
 
 struct wk_sgemm {
     wk_gemm tile;
+    void (*fma)(float *dst, const float *y, const float *x, float c, int n);
     wk_team *team;
     wk_sgemm_engine engine;
     wk_onednn *onednn; /* NULL: there is none */
@@ -81,6 +82,7 @@ typedef struct piece {
     int32_t i0, j0;
     int32_t kn;
     bool first;
+    const float *scale; /* NULL, or what the piece is multiplied by before it is added */
 } piece;
 
 static void copy_rows(float *dst, size_t ld, const float *src, size_t lds, int32_t n_row, int32_t n_col) {
@@ -100,6 +102,14 @@ static void run_tile(const wk_sgemm *g, const piece *p, int32_t i, int32_t n_row
     for (int32_t r = 0; r < n_row; r++) { /* the tile comes to C after a chunk of k */
         __builtin_prefetch(dst + (size_t)r * c->ldc, 1);
         __builtin_prefetch(dst + (size_t)r * c->ldc + (size_t)(n_col - 1), 1);
+    }
+    if (p->scale) {
+        g->tile.tile(acc, PANELS * GROUP, w, np, &x, n_row, p->kn, true);
+        for (int32_t r = 0; r < n_row; r++) {
+            float *y = dst + (size_t)r * c->ldc;
+            g->fma(y, y, acc + r * PANELS * GROUP, *p->scale, n_col);
+        }
+        return;
     }
     if (!g->job.by_acc && n_col % GROUP == 0) {
         g->tile.tile(dst, c->ldc, w, np, &x, n_row, p->kn, p->first);
@@ -138,14 +148,30 @@ static float *shared_at(const wk_sgemm *g, const stage *st, int32_t k, int rank)
     return g->packed + (size_t)(rank % n_packed(g)) * SHARED + n_pad * (size_t)(g->job.shared == ROWS ? k / g->job.kc * ROW_LD : k);
 }
 
+/* The call's thin product, for o0 .. o0+on-1 of the own side. */
+static void run_thin(const wk_sgemm *g, const stage *st, int32_t o0, int32_t on, float *acc) {
+    const wk_sgemm_call *c = g->job.c;
+    const wk_sgemm_thin *t = c->thin;
+    const bool rows_own = g->job.own == ROWS;
+    piece p = {.lda = t->lda, .i0 = rows_own ? o0 : st->s0, .j0 = rows_own ? st->s0 : o0, .kn = t->k};
+    p.a = t->a + (size_t)p.i0 * t->lda;
+    p.b = t->panels + (size_t)p.j0 * (size_t)t->k;
+    p.first = t->before && !c->add;
+    p.scale = t->before ? NULL : &t->scale;
+    run_piece(g, &p, st->n, on, acc);
+}
+
 static void run_strip(const wk_sgemm *g, const stage *st, uint32_t ticket, int rank) {
     const job *j = &g->job;
     float *own = g->mine + (size_t)rank * PER_THREAD;
     const int32_t o0 = (int32_t)ticket * j->width, on = least(j->side[j->own].n - o0, j->width);
+    const wk_sgemm_thin *thin = j->c->thin;
+    const bool writes = !j->c->add && !(thin && thin->before);
+    if (thin && thin->before && st->k0 == 0) run_thin(g, st, o0, on, own + OWN);
     for (int32_t k = 0; k < st->kn; k += j->kc) {
         const int32_t k0 = st->k0 + k, kn = least(st->kn - k, j->kc);
         const float *shared = shared_at(g, st, k, rank);
-        piece p = {.kn = kn, .first = !j->c->add && k0 == 0, .lda = j->packs_rows ? (size_t)ROW_LD : j->c->lda};
+        piece p = {.kn = kn, .first = writes && k0 == 0, .lda = j->packs_rows ? (size_t)ROW_LD : j->c->lda};
         if (j->own == COLS) {
             wk_sgemm_pack_panels(own, &j->side[COLS], o0, on, k0, kn);
             p.i0 = st->s0;
@@ -161,6 +187,7 @@ static void run_strip(const wk_sgemm *g, const stage *st, uint32_t ticket, int r
         }
         run_piece(g, &p, st->n, on, own + OWN);
     }
+    if (thin && !thin->before && st->k0 + st->kn == j->c->k) run_thin(g, st, o0, on, own + OWN);
 }
 
 /* ---- stages ------------------------------------------------------------------------------------ */
@@ -285,6 +312,7 @@ static void run_wick(wk_sgemm *g, const wk_sgemm_call *c) {
 
 static bool take_memory(wk_sgemm *g, const wk_kernels *k, wk_team *team) {
     g->tile = k->gemm[WK_KIND_F];
+    g->fma = k->fma;
     g->team = team;
     const size_t shared = (size_t)n_packed(g) * SHARED, mine = (size_t)wk_team_size(team) * PER_THREAD;
     if (!wk_pages_map(&g->mem, (shared + mine) * sizeof(float))) return false;
@@ -360,10 +388,26 @@ static wk_sgemm_engine chosen(const wk_sgemm *g, const wk_sgemm_call *c) {
     return e;
 }
 
-static void run_onednn(const wk_sgemm *g, const wk_sgemm_call *c) {
+/* The thin product alone: strips of rows, each rank its own. */
+static void thin_rank(void *ud, int rank) {
+    const wk_sgemm *g = (const wk_sgemm *)ud;
+    const wk_sgemm_call *c = g->job.c;
+    const stage st = {.n = c->n};
+    float *acc = g->mine + (size_t)rank * PER_THREAD + OWN;
+    for (int32_t i = rank * WIDE; i < c->m; i += wk_team_size(g->team) * WIDE) run_thin(g, &st, i, least(c->m - i, WIDE), acc);
+}
+
+static void thin_alone(wk_sgemm *g, const wk_sgemm_call *c) {
+    g->job = (job){.c = c, .shared = COLS, .own = ROWS, .by_acc = c->ldc % FAR == 0};
+    wk_team_run(g->team, thin_rank, g);
+}
+
+static void run_onednn(wk_sgemm *g, const wk_sgemm_call *c) {
+    const bool before = c->thin && c->thin->before;
+    if (before) thin_alone(g, c);
     wk_onednn_sgemm(g->onednn, &(wk_onednn_call){.turn_a = c->op == WK_SGEMM_TN,
                                                  .turn_b = c->op == WK_SGEMM_NT,
-                                                 .add = c->add,
+                                                 .add = c->add || before,
                                                  .m = c->m,
                                                  .n = c->n,
                                                  .k = c->k,
@@ -373,6 +417,7 @@ static void run_onednn(const wk_sgemm *g, const wk_sgemm_call *c) {
                                                  .a = c->a,
                                                  .b = c->b,
                                                  .c = c->c});
+    if (c->thin && !before) thin_alone(g, c);
 }
 
 void wk_sgemm_run_by(wk_sgemm *g, const wk_sgemm_call *c, wk_sgemm_engine e) {
@@ -382,7 +427,7 @@ void wk_sgemm_run_by(wk_sgemm *g, const wk_sgemm_call *c, wk_sgemm_engine e) {
             memset(c->c + (size_t)i * c->ldc, 0, (size_t)c->n * sizeof(float));
         return;
     }
-    g->flops += 2.0 * c->m * c->n * c->k;
+    g->flops += 2.0 * c->m * c->n * (c->k + (c->thin ? c->thin->k : 0));
     if (e == WK_SGEMM_ONEDNN)
         run_onednn(g, c);
     else

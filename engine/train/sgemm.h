@@ -21,6 +21,18 @@
 typedef enum wk_sgemm_op { WK_SGEMM_NT, WK_SGEMM_NN, WK_SGEMM_TN, WK_SGEMM_OP_COUNT } wk_sgemm_op;
 typedef enum wk_sgemm_engine { WK_SGEMM_AUTO, WK_SGEMM_WICK, WK_SGEMM_ONEDNN, WK_SGEMM_ENGINE_COUNT } wk_sgemm_engine;
 
+/* Some multiply-adds more for every element of C, with operands of their own: sum over few k of A[m,k] B[k,n].
+ * scale 1 and `before`: C (+)= A B as a product of its own, to which the call's product is added; else
+ * C = fma(scale, A B, C) behind it. The bits are those of the calls one after another. */
+typedef struct wk_sgemm_thin {
+    int32_t k; /* >= 1 */
+    bool before;
+    float scale;
+    const float *a;
+    size_t lda;
+    const float *panels; /* B as wk_sgemm_thin_panels gives it */
+} wk_sgemm_thin;
+
 typedef struct wk_sgemm_call {
     wk_sgemm_op op;
     int32_t m, n, k; /* each >= 0; k == 0 with add leaves C, without it zeroes C */
@@ -28,7 +40,12 @@ typedef struct wk_sgemm_call {
     size_t lda, ldb, ldc; /* elements between rows; no alignment is asked for */
     float *c;             /* overlaps neither a nor b */
     bool add;
+    const wk_sgemm_thin *thin; /* NULL: none. k >= 1 then */
 } wk_sgemm_call;
+
+/* Bt [n,k] (k_major: B [k,n]), rows ld apart, as panels: dst [n to a whole number of 16][k]. */
+void wk_sgemm_thin_panels(float *dst, const float *b, size_t ld, int32_t n, int32_t k, bool k_major);
+static inline size_t wk_sgemm_thin_size(int32_t n, int32_t k) { return ((size_t)n + 15) / 16 * 16 * (size_t)k; }
 
 typedef struct wk_sgemm wk_sgemm;
 

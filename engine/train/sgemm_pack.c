@@ -90,6 +90,11 @@ static void panels_copied(float *dst, const wk_sgemm_side *s, int32_t i0, int32_
     }
 }
 
+void wk_sgemm_thin_panels(float *dst, const float *b, size_t ld, int32_t n, int32_t k, bool k_major) {
+    const wk_sgemm_side s = {b, ld, n, k_major};
+    wk_sgemm_pack_panels(dst, &s, 0, n, 0, k);
+}
+
 void wk_sgemm_pack_panels(float *dst, const wk_sgemm_side *s, int32_t i0, int32_t n, int32_t k0, int32_t kn) {
     if (s->k_major) {
         panels_copied(dst, s, i0, n, k0, kn);

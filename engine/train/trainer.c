@@ -111,7 +111,8 @@ static int open_all(wk_trainer *t, wk_err *err) {
     if (t->s.cost.fits == 0 && t->c.fit_check) return wk_setup_refuse(&t->s, err);
     const wk_texec_options o = {.team = t->team, .k = &t->k, .gk = &t->gk, .gemm = t->gemm};
     const wk_optim_options p = {
-        .decay = t->c.decay, .beta1 = t->c.beta1, .beta2 = t->c.beta2, .eps = t->c.eps};
+        .decay = t->c.decay, .beta1 = t->c.beta1, .beta2 = t->c.beta2, .eps = t->c.eps,
+        .kind = (wk_optim_kind)t->c.optimizer};
     WK_TRY(probe_products(t, err));
     WK_TRY(wk_texec_new(&t->x, t->s.grad, &o, err));
     if (!t->s.adapter) wk_store_drop(t->s.store); /* the weights are f32 now */
@@ -120,7 +121,10 @@ static int open_all(wk_trainer *t, wk_err *err) {
     WK_TRY(take_batch(t, err));
     t->schedule =
         (wk_schedule){(wk_lr_kind)t->c.schedule, t->c.steps, t->c.warmup, t->c.lr, t->c.lr_end};
-    return t->c.resume ? wk_ckpt_moments(t, t->c.resume, err) : WICK_OK;
+    if (!t->c.resume) return WICK_OK;
+    WK_TRY(wk_ckpt_moments(t, t->c.resume, err));
+    wk_data_drawn(t->s.data, &t->s.train, 0, (uint64_t)t->run.step * (uint64_t)t->c.batch, t->drawn);
+    return WICK_OK;
 }
 
 int wk_trainer_open(wk_trainer **out, const wk_train_config *c, wk_err *err) {
@@ -295,6 +299,8 @@ int wk_trainer_step(wk_trainer *t, wk_train_step *out, wk_err *err) {
     out->lr = wk_schedule_lr(&t->schedule, t->run.step);
     const int rc = update(t, out, counted, err);
     out->update_s = now_s() - t2;
+    const uint64_t first = (uint64_t)t->run.step * (uint64_t)t->c.batch;
+    wk_data_drawn(t->s.data, &t->s.train, first, first + (uint64_t)t->c.batch, t->drawn);
     t->run.step++;
     t->run.tokens += out->tokens_step;
     out->step = t->run.step;

@@ -24,6 +24,7 @@ typedef struct wk_train_config {
     int32_t gemm, threads, keep;
     bool fit_check, ranks;
     uint32_t cpu_mask;
+    int32_t optimizer; /* wk_optim_kind */
     int32_t arith; /* WICK_ARITH of the library: a run that goes on with another one is told so */
 } wk_train_config;
 
@@ -92,6 +93,7 @@ typedef struct wk_trainer {
     size_t n_shape;
     double peak;                    /* FLOP/s over the shapes: their FLOPs over their times */
     uint64_t data_hash, base_bytes; /* of the run that is resumed; 0: a new one */
+    uint64_t drawn[WK_DATA_PARTS];  /* tokens of each part of a mixture, all ranks, the steps before a resume too */
     char *strings[5];
 } wk_trainer;
 

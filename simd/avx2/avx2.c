@@ -3,6 +3,7 @@
 
 void wk_kernels_avx2(wk_kernels *k) {
     k->level = "avx2";
+    wk_fill_decode_avx2(k);
 #define WK_GEMV(fmt, fn) k->gemv[WK_FMT_##fmt] = fn;
 #define WK_FEW_OF(fmt, fn) k->few[WK_FMT_##fmt] = fn;
 #define WK_EXPAND(fmt, fn) k->expand[WK_FMT_##fmt] = fn;

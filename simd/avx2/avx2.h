@@ -44,4 +44,6 @@
 #undef WK_FIELD
 #undef WK_PEAK
 
+void wk_fill_decode_avx2(wk_kernels *k);
+
 #endif

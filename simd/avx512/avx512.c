@@ -3,6 +3,7 @@
 
 void wk_kernels_avx512(wk_kernels *k) {
     k->level = "avx512";
+    wk_fill_decode_avx512(k);
 #define WK_GEMV(id, fn) k->gemv[WK_FMT_##id] = fn;
 #define WK_EXPAND(id, fn) k->expand[WK_FMT_##id] = fn;
 #define WK_GEMM(kind, rows, cols, kc, fn) k->gemm[WK_KIND_##kind] = (wk_gemm){rows, cols, kc, fn};

@@ -39,4 +39,6 @@ void wk_attn_page_avx512(wk_partial *out, const wk_attn_page *a);
 void wk_attn_merge_avx512(wk_partial *acc, const wk_partial *p, int n_col, int hd);
 void wk_attn_finish_avx512(float *dst, size_t ld, const wk_partial *acc, int n_col, int hd);
 
+void wk_fill_decode_avx512(wk_kernels *k);
+
 #endif

@@ -309,5 +309,8 @@ static wk_expand_fn *const table[WK_FMT_COUNT] = {FORMATS(ROW)};
 wk_expand_fn *wk_expand_of_ref(int fmt) { return table[fmt]; }
 
 void wk_fill_expand_ref(wk_kernels *k) {
-    for (int f = 0; f < WK_FMT_COUNT; f++) k->expand[f] = table[f];
+    for (int f = 0; f < WK_FMT_COUNT; f++) {
+        k->expand[f] = table[f];
+        k->decode[f] = wk_formats[f].decode;
+    }
 }

@@ -375,7 +375,12 @@ static void test_engine_options(void **s) {
     REFUSED(n_batch, 4097, WICK_E_ARG, "n_batch");
     REFUSED(kv_type, 99, WICK_E_ARG, "kv_type");
     REFUSED(kv_type, WICK_KV_Q8_0, WICK_E_UNSUPPORTED, "a head_dim that is a multiple of 32, this model's is 16");
-    REFUSED(device, "cuda", WICK_E_UNSUPPORTED, "cuda");
+    REFUSED(device, "tpu", WICK_E_DEVICE, "libwick_tpu.so");
+    REFUSED(device, "", WICK_E_ARG, "device");
+    REFUSED(device, "libwick_cuda.so", WICK_E_ARG, "absolute path");
+    REFUSED(device, "/no/such/libwick_x.so", WICK_E_DEVICE, "/no/such/libwick_x.so");
+    REFUSED(device, "cuda:1024", WICK_E_ARG, "0 .. 1023");
+    REFUSED(gpu_layers, -2, WICK_E_ARG, "gpu_layers");
     REFUSED(extra, extra, WICK_E_ARG, "no_such");
     REFUSED(size, 0, WICK_E_ABI, "size");
 #undef REFUSED

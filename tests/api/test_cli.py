@@ -178,6 +178,27 @@ def behaviour(tmp):
             ["needs", "available", "GB"])
 
 
+def devices():
+    """One that is not there: refused with what is missing; the cpu is never a silent stand-in."""
+    ask = ["-m", TINY, "--raw", "-n", "2", "a"]
+    for cmd in ["run"] + ask, ["plan", TINY]:
+        refused("a device without a module", cmd + ["--device", "tpu"], 1, ["no module for tpu", "libwick_tpu.so"])
+        refused("no name of a device", cmd + ["--device", "a b"], 2, ["a b", "cuda"])
+        refused("a module that is not there", cmd + ["--device", "/no/such.so:1"], 1, ["/no/such.so"])
+        for n in ["-1", "65537", "x", "1.5", ""]:
+            refused("gpu-layers " + n, cmd + ["--gpu-layers", n], 2, ["--gpu-layers", "auto, all or 0"])
+    rc, out, err = run(["run", "--device", "tpu", "--gpu-layers", "0", "--json"] + ask)
+    o = json.loads(out)
+    check("no layer on a device", rc == 0 and o["device"] == "cpu" and o["device_bits"] is False, f"{rc} {out!r} {err}")
+    for cmd in ["run"] + ask, ["plan", TINY]:
+        rc, out, err = run(cmd + ["--device", "auto", "--json"])
+        o = json.loads(out)
+        told = any("device auto: everything runs on the cpu: " in w for w in o["warnings"])
+        check("auto says where", rc == 0 and told == (o["device"] == "cpu") and told == ("warning: device auto" in err), f"{rc} {out!r} {err}")
+    rc, out, err = run(["doctor"])
+    check("doctor names devices", b"\ncuda" in out, f"{rc} {out!r}")
+
+
 def output(tmp):
     """Exit 0 means written."""
     base = [WICK, "run", "-q", "-m", TINY, "--raw", "--temp", "0", "-n", "8", "hello"]
@@ -400,6 +421,7 @@ with tempfile.TemporaryDirectory() as tmp:
     options()
     files(tmp)
     behaviour(tmp)
+    devices()
     output(tmp)
     machine_readable(tmp)
     sources(tmp)

@@ -10,6 +10,7 @@ import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -160,6 +161,108 @@ def resume(tmp):
         refused(f"resume with --{name}", ["train", "--resume", "cut"] + extra, tmp, 2, words)
     refused("resume of nothing", ["train", "--resume", "nowhere"], tmp, 1, ["nowhere"])
     refused("resume by the other command", ["tune", "--resume", "cut"], tmp, 2, ["wick train"])
+
+
+def mixture(tmp):
+    """Shares of two files: kept, said, and the same again after a kill."""
+    args = ["train", "--mix", "a.txt:7,pair.jsonl:3", "--steps", "60", "--save-every", "10", "--keep", "0", "--eval-every", "0"] + SMALL
+    rc, _, err = run(args + ["-o", "mix"], tmp)
+    check("mixture", rc == 0 and "a.txt:7, pair.jsonl:3" in err and "of 0.7000, 0." in err and "of 0.3000" in err, f"{rc} {err[-600:]}")
+    rows = [x for x in log(os.path.join(tmp, "mix")) if x["loss"] is not None]
+    check("the share drawn is logged", all(abs(sum(x["mix"]) - 1) < 1e-6 for x in rows) and abs(rows[-1]["mix"][0] - 0.7) < 0.09, rows[-1])
+    p = subprocess.Popen([WICK] + args + ["-o", "mixcut", "--jsonl"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(), cwd=tmp)
+    for line in p.stdout:
+        e = json.loads(line)
+        if e["type"] == "step" and e["step"] == 33:
+            break
+    p.kill()
+    p.wait()
+    p.stdout.close()
+    rc, _, err = run(["train", "--resume", "mixcut"], tmp)
+    check("a mixture resumed", rc == 0 and "60 of 60 steps" in err and "of 0.7000" in err, f"{rc} {err}")
+    for name in ("model.gguf", "state.gguf"):
+        check(f"a mixture resumed = uninterrupted: {name}", same(os.path.join(tmp, "mixcut", "step-000060"), os.path.join(tmp, "mix", "step-000060"), name), "")
+    key = [(x["step"], x["loss"], x.get("mix")) for x in log(os.path.join(tmp, "mix"))]
+    check("the log of a mixture too", [(x["step"], x["loss"], x.get("mix")) for x in log(os.path.join(tmp, "mixcut"))] == key, "")
+    base = ["train", "--preset", "260k", "--steps", "2", "-o", "mx"]
+    with open(os.path.join(tmp, "hardly.txt"), "w", encoding="utf-8") as f:
+        f.write("Hardly anything.")
+    for name, mix, code, words in (("no share", "a.txt", 2, ["FILE:SHARE", "a.txt"]), ("share 0", "a.txt:1,pair.jsonl:0", 2, ["pair.jsonl:0"]),
+                                   ("no number", "a.txt:x", 2, ["a.txt:x"]), ("17 files", ",".join(["a.txt:1"] * 17), 2, ["17", "16"]),
+                                   ("a packed file", os.path.join("mix", "data.wtok") + ":1", 2, ["packed", "mixture"])):
+        refused(f"--mix: {name}", base + ["--tok", TINY, "--mix", mix], tmp, code, words)
+    refused("--mix: and --data", base + ["--mix", "a.txt:1", "--data", "a.txt"], tmp, 2, ["--mix"])
+    refused("--mix: a part without a sample", base + ["--tok", TINY, "--mix", "a.txt:1,hardly.txt:1"], tmp, 2, ["part 2", "no whole sample"])
+    refused("--mix: resumed", ["train", "--resume", "mix", "--mix", "a.txt:1"], tmp, 2, ["--mix", "cannot change"])
+
+
+def foreign(tmp):
+    """Ids that another program packed: the same steps as from the text that they stand for."""
+    tok = os.path.join(tmp, "r", "tokenizer.gguf")
+    docs = open(os.path.join(tmp, "a.txt"), encoding="utf-8").read().split("\n<|endoftext|>\n")[:30]
+    with open(os.path.join(tmp, "r", "tokenizer.json"), encoding="utf-8") as f:
+        eos = min(x["id"] for x in json.load(f)["added_tokens"])  # the first of three control tokens
+    ids = []
+    for d in docs:
+        ids += [int(x) for x in run(["tokenize", tok, "--ids", d], tmp)[1].replace(",", " ").split()] + [eos]
+    with open(os.path.join(tmp, "few.txt"), "w", encoding="utf-8") as f:
+        f.write("\n<|endoftext|>\n".join(docs))
+    with open(os.path.join(tmp, "nano.bin"), "wb") as f:
+        f.write(struct.pack(f"<{len(ids)}H", *ids))
+    with open(os.path.join(tmp, "wide.bin"), "wb") as f:
+        f.write(struct.pack(f"<{len(ids)}I", *ids))
+    args = ["train", "--tok", tok, "--steps", "5", "--val-share", "0", "--eval-every", "0"] + SMALL
+    runs = {}
+    for name, extra in (("text", ["--data", "few.txt"]), ("u16", ["--data", "nano.bin", "--data-format", "u16"]), ("u32", ["--data", "wide.bin", "--data-format", "u32"])):
+        rc, _, err = run(args + extra + ["-o", "ids" + name], tmp)
+        check(f"train on {name}", rc == 0, f"{rc} {err}")
+        runs[name] = [x["loss"] for x in log(os.path.join(tmp, "ids" + name))] if rc == 0 else name
+    check("raw ids = their text", runs["u16"] == runs["text"] and runs["u32"] == runs["text"], runs)
+    with open(os.path.join(tmp, "llmc.bin"), "wb") as f:
+        f.write(struct.pack("<256i", 20240520, 1, len(ids), *[0] * 253) + struct.pack(f"<{len(ids)}H", *ids))
+    base = ["train", "--preset", "260k", "--steps", "2", "-o", "fx"]
+    refused("ids of llm.c by another tokenizer", base + ["--tok", tok, "--data", "llmc.bin"], tmp, 2, ["llmc.bin", "GPT-2", "50256"])
+    refused("ids without a tokenizer", base + ["--data", "llmc.bin"], tmp, 2, ["llmc.bin", "--tok"])
+    refused("raw ids without a tokenizer", base + ["--data", "nano.bin", "--data-format", "u16"], tmp, 2, ["nano.bin", "--tok"])
+    with open(os.path.join(tmp, "llmc.bin"), "r+b") as f:
+        f.truncate(2000)
+    refused("a cut file of ids", base + ["--tok", tok, "--data", "llmc.bin"], tmp, 6, ["llmc.bin", "976 bytes"])
+    with open(os.path.join(tmp, "far.bin"), "wb") as f:
+        f.write(struct.pack("<3H", 1, 512, 2))
+    refused("an id beyond the vocabulary", base + ["--tok", tok, "--data", "far.bin", "--data-format", "u16"], tmp, 6, ["far.bin", "id 1 of 3 is 512"])
+    rc, out, err = run(["train", "--preset", "260k", "--tok", tok, "--data", "nano.bin", "--data-format", "u16", "--steps", "2", "--plan", "--json"], tmp)
+    check("--plan on ids counts them", rc == 0 and abs(json.loads(out)["train_tokens"] / 0.95 / len(ids) - 1) < 0.01, f"{rc} {out} {err}")
+
+
+def optimizers(tmp):
+    """Each learns, goes on bit for bit, and takes the memory that the plan says."""
+    moments = {}
+    for name in ("adamw", "adamw-v16", "sgd"):
+        args = ["train", "--data", "a.txt", "--optimizer", name, "--steps", "40", "--save-every", "10", "--keep", "0", "--eval-every", "0"] + SMALL
+        rc, out, err = run(args + ["--plan", "--json"], tmp)
+        o = json.loads(out)
+        moments[name] = o["moments"] / (o["weights"] / 4)
+        rc, _, err = run(args + ["-o", "o" + name], tmp)
+        folder = os.path.join(tmp, "o" + name)
+        losses = [x["loss"] for x in log(folder) if x["loss"] is not None]
+        check(f"{name} learns", rc == 0 and sum(losses[-5:]) / 5 < losses[0] - 0.5, f"{rc} {err[-300:]} {losses}")
+        shutil.copytree(os.path.join(folder, "step-000040"), folder + ".whole")
+        shutil.rmtree(os.path.join(folder, "step-000040"))
+        rc, _, err = run(["train", "--resume", os.path.join("o" + name, "step-000020")], tmp)
+        for f in ("model.gguf", "state.gguf"):
+            check(f"{name} resumed: {f}", rc == 0 and same(os.path.join(folder, "step-000040"), folder + ".whole", f), f"{rc} {err}")
+    check("bytes of moments a parameter", all(abs(moments[n] - b) < 0.01 for n, b in (("adamw", 8), ("adamw-v16", 6), ("sgd", 4))), moments)
+    sizes = [os.path.getsize(os.path.join(tmp, "o" + n, "step-000040", "state.gguf")) for n in moments]
+    check("bytes of the checkpoint too", abs(sizes[1] / sizes[0] - 6 / 8) < 0.02 and abs(sizes[2] / sizes[0] - 4 / 8) < 0.02, sizes)
+    for file in (os.path.join(tmp, "oadamw", "step-000020", "run.json"), os.path.join(tmp, "oadamw", "options.json")):  # as before there was a choice
+        text = open(file, encoding="utf-8").read()
+        check("the choice is kept", '"optimizer":' in text, text)
+        with open(file, "w", encoding="utf-8") as f:
+            f.write(re.sub(r',\s*"optimizer": ?0', "", text))
+    shutil.rmtree(os.path.join(tmp, "oadamw", "step-000040"))
+    rc, _, err = run(["train", "--resume", "oadamw/step-000020"], tmp)
+    check("a run from before the choice", rc == 0 and same(os.path.join(tmp, "oadamw", "step-000040"), os.path.join(tmp, "oadamw.whole"), "model.gguf"), f"{rc} {err}")
+    refused("--optimizer when resumed", ["train", "--resume", "oadamw", "--optimizer", "sgd"], tmp, 2, ["--optimizer", "cannot change"])
 
 
 def stopped(tmp):
@@ -373,7 +476,7 @@ def full(tmp):
 
 with tempfile.TemporaryDirectory() as tmp:
     texts(tmp)
-    parts = [scratch, tune, tune_trained, mistakes, stages, plans, resume, stopped, signal_inside_a_product] + ([] if SLOW else [kills, budget, full])
+    parts = [scratch, tune, tune_trained, mistakes, stages, plans, resume, mixture, foreign, optimizers, stopped, signal_inside_a_product] + ([] if SLOW else [kills, budget, full])
     if SLOW:
         print("skipped: kills, budget and full disks under sanitizers (they are about time and limits)")
     wanted = sys.argv[2:]

@@ -1,5 +1,5 @@
-/* backend_model.c: whole models on a device, and cut in two at every border: what the device computes of its part goes to
- * the cpu or comes from it, by put and get. */
+/* backend_model.c: whole models on a device, and cut in two at every border: what the device computes of its part goes
+ * to the cpu or comes from it, by put and get. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,7 +185,8 @@ static void check_cuts(bc *c, const wk_plan *p, const char *name, float *const *
         }
     for (int i = 0; i < 2 && all; i++) {
         if (!bc_case(c, "%s, cut in three, %s between", name, i ? "cpu" : "module")) continue;
-        cut k = {.n = 3, .border = {0, 1, p->n_layer, end}, .side = {i ? MODULE : CPU, i ? CPU : MODULE, i ? MODULE : CPU}};
+        const int outer = i ? MODULE : CPU, inner = i ? CPU : MODULE;
+        cut k = {.n = 3, .border = {0, 1, p->n_layer, end}, .side = {outer, inner, outer}};
         (void)run(c, p, &k, want, NULL, bound);
     }
 }

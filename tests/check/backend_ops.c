@@ -96,7 +96,8 @@ static bool finish(bc *c, hand *h) {
 }
 
 static void fini(hand *h) {
-    for (int i = 0; i < h->p.n_weight; i++) (void)munmap(h->rows[i], h->weight[i].row_bytes * (size_t)h->weight[i].n_row);
+    for (int i = 0; i < h->p.n_weight; i++)
+        (void)munmap(h->rows[i], h->weight[i].row_bytes * (size_t)h->weight[i].n_row);
     wk_free(h->p.order);
     wk_free(h->p.chain);
     wk_free(h->p.stage);
@@ -201,8 +202,8 @@ static ck_data nasty(const bc *c, int i) { return c->nmse || i % 2 == 0 ? CK_GAU
 static void check_matmul(bc *c, int fmt, int32_t k, int32_t n_row, ck_weight kind, ck_data data) {
     hand h;
     const int act = wk_formats[fmt].act;
-    if (!bc_case(c, "matmul %s, %d rows of %d, weights %d, values %d", wk_formats[fmt].name, (int)n_row, (int)k, (int)kind,
-                 (int)data))
+    if (!bc_case(c, "matmul %s, %d rows of %d, weights %d, values %d", wk_formats[fmt].name, (int)n_row, (int)k,
+                 (int)kind, (int)data))
         return;
     begin_plain(&h);
     int32_t x = input(&h, k);
@@ -216,7 +217,8 @@ static void check_matmul(bc *c, int fmt, int32_t k, int32_t n_row, ck_weight kin
 }
 
 static void matmuls(bc *c, int fmt) {
-    static const int32_t by_block[3][5] = {{1, 33, 64, 200, 577}, {1, 3, 5, 8, 21}, {1, 2, 3, 5, 0}}, n_row[] = {1, 16, 17, 100};
+    static const int32_t by_block[3][5] = {{1, 33, 64, 200, 577}, {1, 3, 5, 8, 21}, {1, 2, 3, 5, 0}};
+    static const int32_t n_row[] = {1, 16, 17, 100};
     const int32_t block = wk_formats[fmt].block;
     const int32_t *of = by_block[block == 1 ? 0 : block == 32 ? 1 : 2];
     for (int i = 0; i < 5; i++)
@@ -271,7 +273,8 @@ static void check_elem(bc *c, int op, int fn, int32_t dim, int i) {
 
 static void check_rope(bc *c, int pairing, int32_t n_head, int32_t hd, int32_t n_rot, float mscale) {
     hand h;
-    if (!bc_case(c, "rope %d, %d heads of %d, %d turned, by %g", pairing, (int)n_head, (int)hd, (int)n_rot, (double)mscale))
+    if (!bc_case(c, "rope %d, %d heads of %d, %d turned, by %g", pairing, (int)n_head, (int)hd, (int)n_rot,
+                 (double)mscale))
         return;
     begin(&h, n_head, n_head, hd, WK_KV_F16);
     h.rope = (wk_rope_plan){.n_rot = n_rot, .freq = h.freq, .mscale = mscale};
@@ -352,7 +355,8 @@ static void check_attention(bc *c, const heads *a, int kv, ck_data data) {
 
 static void attentions(bc *c) {
     static const heads of[] = {{1, 1, 32, 0, 0},  {4, 2, 64, 0, 0},  {6, 1, 96, 0, 30},   {3, 3, 64, 5, 0},
-                               {4, 1, 128, 64, 0}, {2, 2, 80, 100, 0}, {8, 2, 16, 65, 50}, {9, 3, 64, 0, 0}, {2, 1, 256, 0, 0}};
+                               {4, 1, 128, 64, 0}, {2, 2, 80, 100, 0}, {8, 2, 16, 65, 50}, {9, 3, 64, 0, 0},
+                               {2, 1, 256, 0, 0}};
     for (size_t i = 0; i < WK_COUNT(of); i++)
         for (int kv = 0; kv < WK_KV_TYPE_COUNT; kv++) {
             check_attention(c, &of[i], kv, CK_GAUSS);

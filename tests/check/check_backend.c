@@ -83,7 +83,7 @@ bool bc_can(bc *c, const wk_plan *p, const wk_part *part, int op, int fmt) {
 static int open_module(bc *c, const char *path) {
     wk_err err = {0};
     char why[256] = "";
-    const wk_host host = {.size = sizeof(host), .n_thread = 2, .n_cpu = 2, .cpu_mask = UINT32_MAX};
+    const wk_host host = {.size = sizeof(host), .n_thread = 1, .n_cpu = 1, .cpu_mask = UINT32_MAX};
     void *so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     wk_backend_fn *fn = NULL;
     if (so) *(void **)&fn = dlsym(so, WK_BACKEND_SYMBOL);

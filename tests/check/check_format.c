@@ -212,70 +212,74 @@ static uint32_t qh_plain(uint32_t x) {
 }
 
 /* Offsets of format.h, typed by hand: byte `at` of row r's file block stands at `packed` + r * unit. */
+enum { ROW = 7 };
+static const struct {
+    int fmt, at, packed, unit;
+} spot[] = {
+    {WK_FMT_Q4_0, 2 + 5, 32 + 64 + 1, 4},
+    {WK_FMT_Q4_1, 2, 32, 2},
+    {WK_FMT_Q4_1, 4 + 15, 64 + 3 * 64 + 3, 4},
+    {WK_FMT_Q5_0, 6 + 4, 96 + 64, 4},
+    {WK_FMT_Q5_1, 8, 128, 4},
+    {WK_FMT_Q2_K, 80, 0, 2},
+    {WK_FMT_Q2_K, 3, 64 + 48, 1},
+    {WK_FMT_Q2_K, 16 + 63, 320 + 15 * 64 + 3, 4},
+    {WK_FMT_Q3_K, 108, 0, 2},
+    {WK_FMT_Q3_K, 96 + 11, 32 + 11 * 16, 1},
+    {WK_FMT_Q3_K, 31, 224 + 7 * 64 + 3, 4},
+    {WK_FMT_Q3_K, 32, 736, 4},
+    {WK_FMT_Q4_K, 2, 32, 2},
+    {WK_FMT_Q4_K, 4 + 11, 64 + 176, 1},
+    {WK_FMT_Q4_K, 16 + 127, 256 + 31 * 64 + 3, 4},
+    {WK_FMT_Q5_K, 16, 256, 4},
+    {WK_FMT_Q5_K, 48, 768, 4},
+    {WK_FMT_Q6_K, 208, 0, 2},
+    {WK_FMT_Q6_K, 192 + 15, 32 + 240, 1},
+    {WK_FMT_Q6_K, 128, 288, 4},
+    {WK_FMT_Q6_K, 0, 1312, 4},
+    {WK_FMT_IQ4_XS, 2, 32, 2},
+    {WK_FMT_IQ4_XS, 4 + 3, 64 + 48, 1},
+    {WK_FMT_IQ4_XS, 8 + 9, 128 + 2 * 64 + 1, 4},
+    {WK_FMT_IQ4_NL, 2, 32, 4},
+    {WK_FMT_IQ2_XXS, 0, 0, 2},
+    {WK_FMT_IQ2_XXS, 2 + 63, 32 + 15 * 64 + 3, 4},
+    {WK_FMT_IQ2_XS, 66 + 5, 1056 + 64 + 1, 4},
+    {WK_FMT_IQ2_S, 34, 544, 4},
+    {WK_FMT_IQ2_S, 66, 1056, 4},
+    {WK_FMT_IQ2_S, 74 + 7, 1184 + 64 + 3, 4},
+    {WK_FMT_IQ3_XXS, 66 + 4, 1056 + 64, 4},
+    {WK_FMT_IQ3_S, 66, 1056, 4},
+    {WK_FMT_IQ3_S, 74, 1184, 4},
+    {WK_FMT_IQ3_S, 106 + 3, 1696 + 3, 4},
+    {WK_FMT_TQ1_0, 52, 0, 2},
+    {WK_FMT_TQ1_0, 0, 32, 4},
+    {WK_FMT_TQ1_0, 48 + 3, 800 + 3, 4},
+    {WK_FMT_TQ2_0, 64, 0, 2},
+    {WK_FMT_TQ2_0, 4, 32 + 64, 4},
+    {WK_FMT_MXFP4, 0, 0, 1},
+    {WK_FMT_MXFP4, 1 + 15, 16 + 3 * 64 + 3, 4},
+    {WK_FMT_F32, 0, 0, 4},
+    {WK_FMT_BF16, 0, 0, 2},
+    {WK_FMT_F16, 1, 1, 2},
+};
+
+static void check_spot(ck *c, int fmt, size_t at_row, size_t at_panel) {
+    const wk_format *f = &c->formats[fmt];
+    const int k = 2 * f->block;
+    const size_t row = 2 * (size_t)f->bytes;
+    uint8_t *rows = ck_in(c, 16 * row), *panel = ck_in(c, wk_panel_bytes(fmt, (size_t)k));
+    memset(rows, 0, 16 * row);
+    rows[(size_t)ROW * row + f->bytes + at_row] = 0x5a; /* second block */
+    f->pack(panel, rows, row, 16, k);
+    const size_t at = 16 * (size_t)f->bytes + at_panel;
+    if (panel[at] != 0x5a) ck_fail(c, "panel byte %zu is %02x, wanted 5a", at, panel[at]);
+}
+
 static void body_layout(ck *c, int arg) {
-    static const struct {
-        int fmt, at, packed, unit;
-    } spot[] = {
-        {WK_FMT_Q4_0, 2 + 5, 32 + 64 + 1, 4},
-        {WK_FMT_Q4_1, 2, 32, 2},
-        {WK_FMT_Q4_1, 4 + 15, 64 + 3 * 64 + 3, 4},
-        {WK_FMT_Q5_0, 6 + 4, 96 + 64, 4},
-        {WK_FMT_Q5_1, 8, 128, 4},
-        {WK_FMT_Q2_K, 80, 0, 2},
-        {WK_FMT_Q2_K, 3, 64 + 48, 1},
-        {WK_FMT_Q2_K, 16 + 63, 320 + 15 * 64 + 3, 4},
-        {WK_FMT_Q3_K, 108, 0, 2},
-        {WK_FMT_Q3_K, 96 + 11, 32 + 11 * 16, 1},
-        {WK_FMT_Q3_K, 31, 224 + 7 * 64 + 3, 4},
-        {WK_FMT_Q3_K, 32, 736, 4},
-        {WK_FMT_Q4_K, 2, 32, 2},
-        {WK_FMT_Q4_K, 4 + 11, 64 + 176, 1},
-        {WK_FMT_Q4_K, 16 + 127, 256 + 31 * 64 + 3, 4},
-        {WK_FMT_Q5_K, 16, 256, 4},
-        {WK_FMT_Q5_K, 48, 768, 4},
-        {WK_FMT_Q6_K, 208, 0, 2},
-        {WK_FMT_Q6_K, 192 + 15, 32 + 240, 1},
-        {WK_FMT_Q6_K, 128, 288, 4},
-        {WK_FMT_Q6_K, 0, 1312, 4},
-        {WK_FMT_IQ4_XS, 2, 32, 2},
-        {WK_FMT_IQ4_XS, 4 + 3, 64 + 48, 1},
-        {WK_FMT_IQ4_XS, 8 + 9, 128 + 2 * 64 + 1, 4},
-        {WK_FMT_IQ4_NL, 2, 32, 4},
-        {WK_FMT_IQ2_XXS, 0, 0, 2},
-        {WK_FMT_IQ2_XXS, 2 + 63, 32 + 15 * 64 + 3, 4},
-        {WK_FMT_IQ2_XS, 66 + 5, 1056 + 64 + 1, 4},
-        {WK_FMT_IQ2_S, 34, 544, 4},
-        {WK_FMT_IQ2_S, 66, 1056, 4},
-        {WK_FMT_IQ2_S, 74 + 7, 1184 + 64 + 3, 4},
-        {WK_FMT_IQ3_XXS, 66 + 4, 1056 + 64, 4},
-        {WK_FMT_IQ3_S, 66, 1056, 4},
-        {WK_FMT_IQ3_S, 74, 1184, 4},
-        {WK_FMT_IQ3_S, 106 + 3, 1696 + 3, 4},
-        {WK_FMT_TQ1_0, 52, 0, 2},
-        {WK_FMT_TQ1_0, 0, 32, 4},
-        {WK_FMT_TQ1_0, 48 + 3, 800 + 3, 4},
-        {WK_FMT_TQ2_0, 64, 0, 2},
-        {WK_FMT_TQ2_0, 4, 32 + 64, 4},
-        {WK_FMT_MXFP4, 0, 0, 1},
-        {WK_FMT_MXFP4, 1 + 15, 16 + 3 * 64 + 3, 4},
-        {WK_FMT_F32, 0, 0, 4},
-        {WK_FMT_BF16, 0, 0, 2},
-        {WK_FMT_F16, 1, 1, 2},
-    };
     (void)arg;
-    for (size_t i = 0; i < WK_COUNT(spot); i++) {
-        const wk_format *f = &c->formats[spot[i].fmt];
-        const int k = 2 * f->block, r = 7;
-        if (!ck_case(c, "%s byte %d", f->name, spot[i].at)) continue;
-        const size_t row = 2 * (size_t)f->bytes;
-        uint8_t *rows = ck_in(c, 16 * row),
-                *panel = ck_in(c, wk_panel_bytes(spot[i].fmt, (size_t)k));
-        memset(rows, 0, 16 * row);
-        rows[(size_t)r * row + f->bytes + (size_t)spot[i].at] = 0x5a; /* second block */
-        f->pack(panel, rows, row, 16, k);
-        const size_t at = 16 * (size_t)f->bytes + (size_t)(spot[i].packed + r * spot[i].unit);
-        if (panel[at] != 0x5a) ck_fail(c, "panel byte %zu is %02x, wanted 5a", at, panel[at]);
-    }
+    for (size_t i = 0; i < WK_COUNT(spot); i++)
+        if (ck_case(c, "%s byte %d", c->formats[spot[i].fmt].name, spot[i].at))
+            check_spot(c, spot[i].fmt, (size_t)spot[i].at, (size_t)(spot[i].packed + ROW * spot[i].unit));
     for (int i = 0; i < 200; i++) {
         const uint32_t x = i < 32 ? 1u << i : ck_u32(c);
         if (!ck_case(c, "qh %08x", (unsigned)x)) continue;

@@ -95,9 +95,32 @@ static void body(ck *c, int act) {
     CK_BENCH(c, "2048", 2048.0 * 4, 0, c->k->quant[act](&dst, 0, x, 2048));
 }
 
+static void body_decode(ck *c, int fmt) {
+    const int block = wk_formats[fmt].block;
+    for (int i = 0; i < 60; i++) {
+        const int k = block == 1 ? ck_range(c, 1, 600) : block * ck_range(c, 1, block == 32 ? 20 : 4);
+        if (!ck_case(c, "k %d, data %d", k, i % CK_W_COUNT)) continue;
+        uint8_t *row = ck_in(c, wk_row_bytes(fmt, (size_t)k));
+        ck_rows(c, row, fmt, 1, k, (ck_weight)(i % CK_W_COUNT));
+        const ck_pair x = ck_out(c, (size_t)k * 4);
+        c->ref->decode[fmt](x.want, row, k);
+        c->k->decode[fmt](x.got, row, k);
+        ck_same(c, &x, "value");
+    }
+    if (!c->bench) return;
+    c->n_slot = 0;
+    uint8_t *row = ck_in(c, wk_row_bytes(fmt, 4096));
+    float *x = ck_in(c, 4096 * 4);
+    ck_rows(c, row, fmt, 1, 4096, CK_W_PLAIN);
+    CK_BENCH(c, "decode 4096", (double)wk_row_bytes(fmt, 4096), 0, c->k->decode[fmt](x, row, 4096));
+}
+
 void ck_quant(ck *c) {
     for (int x = WK_X_A32; x <= WK_X_A256; x++) {
         const bool inherited = c->below && c->k->quant[x] == c->below->quant[x];
         ck_kernel(c, x == WK_X_A32 ? "A32" : "A256", inherited, body, x);
     }
+    for (int f = 0; f < WK_FMT_COUNT; f++)
+        if (c->k->decode[f] != c->ref->decode[f])
+            ck_kernel(c, wk_formats[f].name, c->below && c->k->decode[f] == c->below->decode[f], body_decode, f);
 }

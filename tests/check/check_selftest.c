@@ -253,6 +253,20 @@ static void quant_foreign_array(wk_act *dst, int t, const float *x, int k) {
     dst->s16[2 * (size_t)t * dst->ldb] = 1;
 }
 
+static void decode_no_min(float *dst, const void *row, int k) {
+    const uint8_t *p = row;
+    ref().decode[WK_FMT_Q4_1](dst, row, k);
+    for (int i = 0; i < k; i++) {
+        wk_block_q4_1 b;
+        memcpy(&b, p + (size_t)(i / 32) * sizeof(b), sizeof(b));
+        dst[i] = (float)((b.qs[i % 16] >> (i % 32 / 16 * 4)) & 15) * wk_f16_to_f32(b.d); /* without m */
+    }
+}
+static void decode_shift(float *dst, const void *row, int k) {
+    ref().decode[WK_FMT_Q5_K](dst, row, k);
+    dst[k - 1] = dst[k - 2];
+}
+
 /* ---- rows and elements ------------------------------------------------------------------------- */
 
 static void rms_one_lane(float *dst, float *r_out, const float *x, const float *w, int n,
@@ -541,6 +555,8 @@ static const ck_family format = {"format", ck_format}, quant = {"quant", ck_quan
     X(quant, k.quant[WK_X_A256], quant_no_s16)                                                     \
     X(quant, k.quant[WK_X_A256], quant_tiny)                                                       \
     X(quant, k.quant[WK_X_A32], quant_foreign_array)                                               \
+    X(quant, k.decode[WK_FMT_Q4_1], decode_no_min)                                                 \
+    X(quant, k.decode[WK_FMT_Q5_K], decode_shift)                                                  \
     X(elem, k.rms, rms_one_lane)                                                                   \
     X(elem, k.rms, rms_hides_inf)                                                                  \
     X(elem, k.rms, rms_other_product)                                                              \

@@ -36,8 +36,8 @@ static int fake_count(char *why, size_t n) {
 static void report(const wk_dev *d) {
     FILE *f = d->report[0] ? fopen(d->report, "a") : NULL;
     if (!f) return;
-    (void)fprintf(f, "live=%ld bytes=%zu guards=%ld peak=%zu allocs=%ld steps=%ld\n", d->n_live, d->mem_used, d->n_guard,
-                  d->mem_peak, d->n_alloc, d->n_call[FAKE_STEP]);
+    (void)fprintf(f, "live=%ld bytes=%zu guards=%ld peak=%zu allocs=%ld steps=%ld\n", d->n_live, d->mem_used,
+                  d->n_guard, d->mem_peak, d->n_alloc, d->n_call[FAKE_STEP]);
     (void)fclose(f);
 }
 
@@ -50,7 +50,8 @@ static void fake_close(wk_dev *d) {
 static int fake_open(wk_dev **out, int index, const wk_host *host, wk_err *err) {
     const int n = fake_count(NULL, 0);
     if (host->size < sizeof(*host))
-        return wk_fail(err, WICK_E_ABI, "fake device: the host's record has %zu bytes, wanted %zu", host->size, sizeof(*host));
+        return wk_fail(err, WICK_E_ABI, "fake device: the host's record has %zu bytes, wanted %zu", host->size,
+                       sizeof(*host));
     if (index < 0 || index >= n)
         return wk_fail(err, WICK_E_DEVICE, "there are %d fake devices, index %d was asked for", n, index);
     wk_dev *d = calloc(1, sizeof(*d));
@@ -94,7 +95,9 @@ static bool is_listed(const char *at, const char *word) {
 }
 
 static bool fake_can(wk_dev *d, const wk_plan *p, const wk_step *s) {
-    if (s->op >= WK_OP_COUNT || is_listed(d->cannot, op_name[s->op])) return false;
+    char layer[16];
+    (void)snprintf(layer, sizeof(layer), "layer%d", s->layer);
+    if (s->op >= WK_OP_COUNT || is_listed(d->cannot, op_name[s->op]) || is_listed(d->cannot, layer)) return false;
     return s->w[0] < 0 || !is_listed(d->cannot, wk_formats[p->weight[s->w[0]].fmt].name);
 }
 
@@ -111,7 +114,8 @@ static int check_seq(const wk_exec *x, const wk_batch_seq *s, int32_t n_tok, wk_
         return bad_batch(err, "the end of a sequence's tokens", s->first + s->n_tok, n_tok);
     const int32_t need = (s->pos0 + s->n_tok + WK_KV_PAGE - 1) / WK_KV_PAGE;
     if (s->pos0 < 0 || s->n_page < need)
-        return wk_fail(err, WICK_E_ARG, "fake device: %d pages for %d positions", (int)s->n_page, (int)(s->pos0 + s->n_tok));
+        return wk_fail(err, WICK_E_ARG, "fake device: %d pages for %d positions", (int)s->n_page,
+                       (int)(s->pos0 + s->n_tok));
     for (int32_t i = 0; i < need; i++)
         if (s->page[i] >= x->n_page) return bad_batch(err, "a page", (int32_t)s->page[i], (int32_t)x->n_page - 1);
     return WICK_OK;
@@ -251,7 +255,8 @@ static int fake_wait(wk_exec *x, wk_err *err) {
 static int check_value(const wk_exec *x, int32_t val, int32_t rows, size_t *bytes, wk_err *err) {
     if (val < 0 || val >= x->p->n_val || !x->v[val].mem || x->p->val[val].type != WK_VAL_F32 || rows < 0 ||
         rows > fake_max_rows(x->p, val))
-        return wk_fail(err, WICK_E_ARG, "fake device: %d rows of value %d are not to be had of this part", (int)rows, (int)val);
+        return wk_fail(err, WICK_E_ARG, "fake device: %d rows of value %d are not to be had of this part", (int)rows,
+                       (int)val);
     *bytes = (size_t)rows * (size_t)x->p->val[val].dim * sizeof(float);
     return WICK_OK;
 }
@@ -262,7 +267,8 @@ static int fake_put(wk_exec *x, int32_t val, int32_t rows, const float *src, wk_
     WK_TRY(execute(x, err));
     if (fake_fails(x->d, FAKE_PUT)) return lost(x, "put", err);
     WK_TRY(check_value(x, val, rows, &n, err));
-    if (!x->v[val].is_input) return wk_fail(err, WICK_E_ARG, "fake device: value %d is written by the part itself", (int)val);
+    if (!x->v[val].is_input)
+        return wk_fail(err, WICK_E_ARG, "fake device: value %d is written by the part itself", (int)val);
     if (n) memcpy(x->v[val].mem, src, n);
     x->v[val].n_put = rows;
     x->trace.n_put++;

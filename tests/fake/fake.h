@@ -1,6 +1,6 @@
 /* fake.h: a device of the tests: a module like that of a GPU, in plain C over simd/ref. Its memory is its own: counted,
- * limited, poisoned when handed out, between guards. It runs the steps of a plan one after another, each value in memory
- * of its own, and starts nothing before somebody waits for it: a caller that reads too early finds poison.
+ * limited, poisoned when handed out, between guards. It runs the steps of a plan one after another, each value in
+ * memory of its own, and starts nothing before somebody waits for it: a caller that reads too early finds poison.
  *
  * What it does wrong is asked for by the environment, read when the module is asked for its functions and when a device
  * is opened:
@@ -8,9 +8,9 @@
  *   WICK_FAKE_COUNT=n                  devices (1); 0: with a sentence why
  *   WICK_FAKE_MEM=bytes                memory of a device
  *   WICK_FAKE_NOMEM=n                  its n-th allocation fails
- *   WICK_FAKE_FAIL=call:n              the n-th such call of a device fails: open info upload run step wait put get. But for
- *                                      open, info and upload the device is lost from there on
- *   WICK_FAKE_CANNOT=a,b               operations, or formats of weights, that it cannot run
+ *   WICK_FAKE_FAIL=call:n              the n-th such call of a device fails: open info upload run step wait put get.
+ *                                      But for open, info and upload the pass is lost, and those behind it
+ *   WICK_FAKE_CANNOT=a,b               operations, formats of weights, or layers ("layer0") that it cannot run
  *   WICK_FAKE_WRONG=a                  an operation whose last result is wrong by one bit
  *   WICK_FAKE_REPORT=file              gets one line when a device is closed */
 #ifndef WK_FAKE_H

@@ -184,7 +184,7 @@ static int not_finite(const wk_weight *w, int32_t row, wk_err *err) {
 }
 
 /* A panel from file rows, one of them taken at a time: they may stand in another order. */
-static int copy_panel(wk_exec *x, const wk_weight *w, uint8_t *dst, int32_t row, uint8_t *rows, wk_err *err) {
+static int copy_panel(const wk_weight *w, uint8_t *dst, int32_t row, uint8_t *rows, wk_err *err) {
     const wk_format *f = &wk_formats[w->fmt];
     int n = 0;
     for (; n < WK_PANEL && row + n < w->n_row; n++) {
@@ -192,7 +192,6 @@ static int copy_panel(wk_exec *x, const wk_weight *w, uint8_t *dst, int32_t row,
         if (f->find_nonfinite(src, w->k) >= 0) return not_finite(w, row + n, err);
         memcpy(rows + (size_t)n * w->row_bytes, src, w->row_bytes);
     }
-    (void)x;
     f->pack(dst, rows, w->row_bytes, n, w->k);
     return WICK_OK;
 }
@@ -209,18 +208,25 @@ static int copy_weight(wk_exec *x, int32_t weight, uint8_t *rows, wk_err *err) {
     }
     uint8_t *dst = x->w[weight];
     for (int32_t i = 0; i < w->n_row; i += WK_PANEL, dst += wk_panel_bytes(w->fmt, (size_t)w->k))
-        WK_TRY(copy_panel(x, w, dst, i, rows, err));
+        WK_TRY(copy_panel(w, dst, i, rows, err));
     return WICK_OK;
+}
+
+static uint64_t file_bytes(const wk_exec *x, int32_t n_weight) {
+    uint64_t n = 0;
+    for (int32_t i = 0; i < n_weight; i++)
+        if (x->w[i]) n += (uint64_t)x->p->weight[i].n_row * x->p->weight[i].row_bytes;
+    return n;
 }
 
 static int copy_weights(wk_exec *x, wk_err *err) {
     const wk_host *h = &x->d->host;
-    const uint64_t total = (uint64_t)x->p->n_weight;
+    const uint64_t total = file_bytes(x, x->p->n_weight);
     uint8_t *rows = fake_host(x->d, WK_PANEL * longest_row(x->p), err);
     int rc = rows ? WICK_OK : WICK_E_NOMEM;
     for (int32_t i = 0; i < x->p->n_weight && !rc; i++) {
         if (x->w[i]) rc = copy_weight(x, i, rows, err);
-        if (!rc && h->progress && !h->progress(h->ud, (uint64_t)i + 1, total))
+        if (!rc && h->progress && !h->progress(h->ud, file_bytes(x, i + 1), total))
             rc = wk_fail(err, WICK_E_CANCELED, "loading was cancelled");
     }
     fake_free(x->d, rows);

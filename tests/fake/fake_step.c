@@ -1,5 +1,5 @@
-/* fake_step.c: op.def in plain C: each operation over all rows of the pass. The cache holds plain rows, one per position:
- * what attention wants of them is put together page by page. */
+/* fake_step.c: op.def in plain C: each operation over all rows of the pass. The cache holds plain rows, one per
+ * position: what attention wants of them is put together page by page. */
 #include <string.h>
 
 #include "simd/dmath.h"
@@ -32,9 +32,9 @@ static wk_act act_of(const wk_exec *x, int32_t v) {
 static void embed(wk_exec *x, const wk_step *s, int32_t t) {
     const wk_weight *w = &x->p->weight[s->w[0]];
     const wk_format *f = &wk_formats[w->fmt];
-    const size_t id = (size_t)x->b->tok[t];
+    const size_t id = (size_t)x->b->tok[t], panel = wk_panel_bytes(w->fmt, (size_t)w->k);
     float *dst = fake_f32(x, s->dst, t);
-    f->unpack(x->s.row, x->w[s->w[0]] + id / WK_PANEL * wk_panel_bytes(w->fmt, (size_t)w->k), (int)(id % WK_PANEL), w->k);
+    f->unpack(x->s.row, x->w[s->w[0]] + id / WK_PANEL * panel, (int)(id % WK_PANEL), w->k);
     f->decode(dst, x->s.row, w->k);
     if (s->scale != 1.0f) x->d->k.scale(dst, dst, s->scale, w->k);
 }
@@ -54,8 +54,8 @@ static void multiply(wk_exec *x, const wk_step *s) {
             k->expand[w->fmt](&x->s.panel, panel, k0, len);
             for (int32_t t = 0; t < n; t += g->cols) {
                 const wk_act at = wk_act_at(&a, f->act, t, k0);
-                g->tile(x->s.sum + (size_t)t * WK_PANEL, WK_PANEL, &x->s.panel, 1, &at, n - t < g->cols ? n - t : g->cols,
-                        len, k0 == 0);
+                g->tile(x->s.sum + (size_t)t * WK_PANEL, WK_PANEL, &x->s.panel, 1, &at,
+                        n - t < g->cols ? n - t : g->cols, len, k0 == 0);
             }
         }
         const size_t n_row = (size_t)(w->n_row - r < WK_PANEL ? w->n_row - r : WK_PANEL);
@@ -126,7 +126,8 @@ static void products(wk_exec *x, const wk_attn_page *a) {
 static void look(wk_exec *x, const wk_step *s, wk_attn_page *a, const wk_batch_seq *q, int32_t i, int32_t head,
                  int32_t first) {
     const int32_t pos = q->pos0 + i, from = s->window && pos >= s->window ? pos - s->window + 1 : 0;
-    const int32_t lo = from > first ? from - first : 0, hi = pos + 1 - first < WK_KV_PAGE ? pos + 1 - first : WK_KV_PAGE;
+    const int32_t lo = from > first ? from - first : 0, seen = pos + 1 - first;
+    const int32_t hi = seen < WK_KV_PAGE ? seen : WK_KV_PAGE;
     const size_t g = (size_t)a->n_col, hd = (size_t)a->hd;
     if (hi <= lo) return;
     memset(x->s.lo, lo, g);
@@ -154,7 +155,8 @@ static void attend_head(wk_exec *x, const wk_step *s, const wk_batch_seq *q, int
     for (int32_t i = 0; i < q->n_tok; i++) {
         const size_t c = (size_t)i * (size_t)g;
         const wk_partial acc = {x->s.acc.m + c, x->s.acc.l + c, x->s.acc.o + c * (size_t)hd};
-        x->d->k.attn_finish(fake_f32(x, s->dst, q->first + i) + (size_t)(head * g) * (size_t)hd, (size_t)hd, &acc, g, hd);
+        float *dst = fake_f32(x, s->dst, q->first + i) + (size_t)(head * g) * (size_t)hd;
+        x->d->k.attn_finish(dst, (size_t)hd, &acc, g, hd);
     }
 }
 
@@ -170,7 +172,8 @@ static void step_row(wk_exec *x, const wk_step *s, int32_t t) {
     float *dst = s->dst >= 0 && x->p->val[s->dst].type == WK_VAL_F32 ? fake_f32(x, s->dst, t) : NULL;
     const int32_t dim = x->p->val[s->dst >= 0 ? s->dst : s->src[0]].dim;
     const int32_t t0 = s->op == WK_OP_pick ? x->b->out[t] : t;
-    const float *a = s->src[0] >= 0 ? fake_f32(x, s->src[0], t0) : NULL, *b = s->src[1] >= 0 ? fake_f32(x, s->src[1], t) : NULL;
+    const float *a = s->src[0] >= 0 ? fake_f32(x, s->src[0], t0) : NULL;
+    const float *b = s->src[1] >= 0 ? fake_f32(x, s->src[1], t) : NULL;
     switch ((wk_op)s->op) {
     case WK_OP_embed: embed(x, s, t); return;
     case WK_OP_rms: k->rms(dst, NULL, a, vector(x, s), dim, s->eps); return;

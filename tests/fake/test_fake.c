@@ -1,5 +1,5 @@
-/* test_fake.c: a device that fails. Whatever call fails, and the n-th of it for every n: an error with a sentence, nothing
- * that cannot be closed, nothing left behind; a run that succeeds says what the undisturbed one said. */
+/* test_fake.c: a device that fails. Whatever call fails, and the n-th of it for every n: an error with a sentence,
+ * nothing that cannot be closed, nothing left behind; a run that succeeds says what the undisturbed one said. */
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
@@ -146,8 +146,8 @@ static void drive(outcome *o) {
 
 static void check_error(const outcome *o, int code, long n) {
     if (o->rc != code || o->err.code != code || !o->err.message[0])
-        fail_msg("%ld: %s came to %d, record %d \"%s\", wanted %d", n, o->stage, o->rc, (int)o->err.code, o->err.message,
-                 code);
+        fail_msg("%ld: %s came to %d, record %d \"%s\", wanted %d", n, o->stage, o->rc, (int)o->err.code,
+                 o->err.message, code);
 }
 
 /* The n-th one fails, n = 1, 2, 3 ..., until there are no more. Returns how many there are. */
@@ -322,7 +322,8 @@ static void test_bytes(void **s) {
         check_report(2);
     }
     assert_int_equal(unsetenv("WICK_FAKE_MEM"), 0);
-    assert_int_equal(ops->bytes(plan, NULL, N_PAGE, 0), ops->bytes(plan, &(wk_part){0, plan->n_stage, 0, plan->n_layer}, N_PAGE, 0));
+    const wk_part all = {0, plan->n_stage, 0, plan->n_layer};
+    assert_int_equal(ops->bytes(plan, NULL, N_PAGE, 0), ops->bytes(plan, &all, N_PAGE, 0));
 }
 
 /* ---- callers' mistakes --------------------------------------------------------------------------- */
@@ -373,7 +374,8 @@ static void test_refusals(void **s) {
     refused(ops->put(x, val[0], N_TOK + 1, mem, &err), &err, "rows");
     refused(ops->get(x, plan->n_val, 1, mem, &err), &err, "rows");
     ops->unprepare(x);
-    const wk_part beyond = {0, plan->n_stage + 1, 0, plan->n_layer}, no_cache = {0, plan->n_stage, 1, plan->n_layer - 1};
+    const wk_part beyond = {0, plan->n_stage + 1, 0, plan->n_layer},
+                  no_cache = {0, plan->n_stage, 1, plan->n_layer - 1};
     refused(ops->prepare(&x, d, plan, &beyond, N_PAGE, &err), &err, "no part");
     refused(ops->prepare(&x, d, plan, &no_cache, N_PAGE, &err), &err, "layer 0");
     ops->close(d);

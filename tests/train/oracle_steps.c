@@ -134,6 +134,10 @@ static void run_matmul(oracle *o, const wk_tstep *s) {
         double *y = opened(o, s, 0, t);
         for (int32_t i = 0; i < n; i++)
             y[i] += dot(at(o, s->src[0], t), o->w[s->w] + (size_t)i * (size_t)k, k);
+        if (s->thin < 0) continue;
+        const int32_t r = dim_of(o, s->src[1]);
+        for (int32_t i = 0; i < n; i++)
+            y[i] += (double)s->scale * dot(at(o, s->src[1], t), o->w[s->thin] + (size_t)i * (size_t)r, r);
     }
 }
 
@@ -301,6 +305,9 @@ static void run_matmul_dx(oracle *o, const wk_tstep *s) {
         for (int32_t i = 0; i < n; i++)
             for (int32_t j = 0; j < k; j++)
                 dx[j] += at(o, s->src[0], t)[i] * o->w[s->w][(size_t)i * (size_t)k + (size_t)j];
+        for (int32_t i = 0; s->thin >= 0 && i < dim_of(o, s->src[1]); i++)
+            for (int32_t j = 0; j < k; j++)
+                dx[j] += at(o, s->src[1], t)[i] * o->w[s->thin][(size_t)i * (size_t)k + (size_t)j];
     }
 }
 

@@ -1,47 +1,26 @@
 /* test_init.c: the weights that training from scratch begins with: how they are spread, and that they are
  * the same again. */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "engine/base/buf.h"
 #include "engine/base/os.h"
 #include "engine/train/trainer.h"
 #include "simd/format.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/unit.h"
 
-static char folder[] = "/tmp/wick_init_XXXXXX";
 static const wk_shape shape = {64, 3, 4, 2, 160, 128, false, false};
 static const char *const tokenizer = "tests/golden/tiny/llama.gguf";
 
-static int make_folder(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-static int remove_folder(void **state) {
-    (void)state;
-    return rmdir(folder);
-}
-
-typedef struct path {
-    char p[64];
-} path;
-static path path_of(const char *name) {
-    path t;
-    (void)snprintf(t.p, sizeof(t.p), "%s/%s.gguf", folder, name);
-    return t;
-}
-
 static void make(const char *name, uint64_t seed) {
     wk_err err = {0};
-    if (wk_model_init(&shape, tokenizer, seed, path_of(name).p, &err)) fail_msg("%s", err.message);
+    if (wk_model_init(&shape, tokenizer, seed, gguf_in(name).p, &err)) fail_msg("%s", err.message);
 }
 
 static wk_store *open_ok(const char *name) {
     wk_err err = {0};
     wk_store *s = NULL;
-    if (wk_store_open(&s, path_of(name).p, &err)) fail_msg("%s", err.message);
+    if (wk_store_open(&s, gguf_in(name).p, &err)) fail_msg("%s", err.message);
     return s;
 }
 
@@ -86,7 +65,7 @@ static void test_spread(void **state) {
         check_spread(s, name, out);
     }
     wk_store_close(s);
-    assert_int_equal(unlink(path_of("a").p), 0);
+    assert_int_equal(unlink(gguf_in("a").p), 0);
 }
 
 /* A seed is a model: the same bytes again, and others for another seed. */
@@ -97,7 +76,7 @@ static void test_seed(void **state) {
     wk_err err = {0};
     for (int i = 0; i < 3; i++) {
         make(names[i], i < 2 ? 7 : 8);
-        if (wk_os_map(&m[i], path_of(names[i]).p, &err)) fail_msg("%s", err.message);
+        if (wk_os_map(&m[i], gguf_in(names[i]).p, &err)) fail_msg("%s", err.message);
     }
     assert_int_equal(m[0].n, m[1].n);
     assert_memory_equal(m[0].p, m[1].p, m[0].n);
@@ -105,12 +84,12 @@ static void test_seed(void **state) {
     assert_memory_not_equal(m[0].p, m[2].p, m[0].n);
     for (int i = 0; i < 3; i++) {
         wk_os_unmap(&m[i]);
-        assert_int_equal(unlink(path_of(names[i]).p), 0);
+        assert_int_equal(unlink(gguf_in(names[i]).p), 0);
     }
 }
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_spread), cmocka_unit_test(test_seed)};
     if (argc > 1) cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, folder_make, folder_remove);
 }

@@ -2,37 +2,26 @@
  * divides by, where it clips, how it accumulates; and what it writes against itself. Documents with prompts
  * of unlike length, so that a mean of means shows. */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "engine/base/arena.h"
+#include "engine/train/data_impl.h"
 #include "engine/train/lora.h"
 #include "engine/train/trainer.h"
 #include "simd/level.h"
 #include "tests/train/fixture.h"
 #include "tests/train/prefill.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/unit.h"
 
 enum { N_CTX = 32, BATCH = 6, N_STEP = 4, N_DOC = 40 };
 static const double LR = 1e-2, CLIP = 0.5;
 static const char *const model_path = "tests/golden/tiny/llama.gguf";
-static char folder[] = "/tmp/wick_updates_XXXXXX";
-
-typedef struct path {
-    char p[64];
-} path;
-static path path_of(const char *name) {
-    path t;
-    (void)snprintf(t.p, sizeof(t.p), "%s/%s", folder, name);
-    return t;
-}
 
 /* Questions and answers; an answer has 1 to 13 words. */
 static void write_text(void) {
     static const char *const words[] = {"the", "of", "and", "world", "in",
                                         "on",  "at", "is",  "all",   "or"};
-    FILE *f = fopen(path_of("a.jsonl").p, "w");
+    FILE *f = fopen(path_in("a.jsonl").p, "w");
     assert_non_null(f);
     for (int i = 0; i < N_DOC; i++) {
         (void)fprintf(f, "{\"prompt\":\"%s %d\",\"completion\":\"", words[i % 10], i * i);
@@ -48,14 +37,14 @@ static int make_data(void **state) {
     wk_err err = {0};
     wk_store *s = NULL;
     wk_tok *tok = NULL;
-    if (!mkdtemp(folder)) return -1;
+    if (folder_make(state)) return -1;
     write_text();
-    const path text = path_of("a.jsonl");
+    const folder_path text = path_in("a.jsonl");
     const char *list[] = {text.p};
     if (wk_store_open(&s, model_path, &err) || wk_tok_open(&tok, s, &err))
         fail_msg("%s", err.message);
     const wk_pack_options o = {.path = list, .n_path = 1, .tok = tok, .tok_hash = wk_tok_hash(s)};
-    if (wk_data_pack(path_of("a.wtok").p, &o, NULL, &err)) fail_msg("%s", err.message);
+    if (wk_data_pack(path_in("a.wtok").p, &o, NULL, &err)) fail_msg("%s", err.message);
     wk_tok_close(tok);
     wk_store_close(s);
     return 0;
@@ -63,9 +52,9 @@ static int make_data(void **state) {
 
 static int remove_data(void **state) {
     (void)state;
-    (void)unlink(path_of("a.jsonl").p);
-    (void)unlink(path_of("a.wtok").p);
-    return rmdir(folder);
+    (void)unlink(path_in("a.jsonl").p);
+    (void)unlink(path_in("a.wtok").p);
+    return folder_remove(state);
 }
 
 static wk_trainer *open_trainer(const char *data, const char *adapter, int32_t micro,
@@ -155,7 +144,7 @@ static void close_to(const char *what, double got, double want, double bound) {
 /* Sample by sample it is the step by hand, to the bit; some steps are clipped and some are not. */
 static void test_by_hand(void **state) {
     (void)state;
-    const path data = path_of("a.wtok");
+    const folder_path data = path_in("a.wtok");
     wk_err err = {0};
     wk_train_step s;
     hand h;
@@ -182,7 +171,7 @@ static void test_by_hand(void **state) {
 /* How a batch is cut into micro-batches changes the order of the sums, not what they are divided by. */
 static void test_micro_batches(void **state) {
     (void)state;
-    const path data = path_of("a.wtok");
+    const folder_path data = path_in("a.wtok");
     static const int32_t micro[] = {N_CTX, 2 * N_CTX, BATCH * N_CTX};
     wk_err err = {0};
     wk_train_step first[N_STEP], s;
@@ -202,7 +191,7 @@ static void test_micro_batches(void **state) {
 /* What is written after some steps gives the trainer's logits, bit for bit, in the engine that samples and serves:
  * nothing in it is from before. */
 static void check_export(const char *adapter) {
-    const path data = path_of("a.wtok"), out = path_of("out.gguf");
+    const folder_path data = path_in("a.wtok"), out = path_in("out.gguf");
     wk_err err = {0};
     wk_train_step step;
     wk_store *base = NULL, *made = NULL;
@@ -237,7 +226,7 @@ static void test_export_model(void **state) {
 
 static void test_export_adapter(void **state) {
     (void)state;
-    const path adapter = path_of("lora.gguf");
+    const folder_path adapter = path_in("lora.gguf");
     const wk_lora_shape shape = {.rank = 4, .alpha = 8.0f, .on = "q,k,v,o,gate,up,down", .seed = 1};
     wk_err err = {0};
     wk_store *base = NULL;
@@ -248,10 +237,48 @@ static void test_export_adapter(void **state) {
     assert_int_equal(unlink(adapter.p), 0);
 }
 
+/* The ids of packed data are indices into the embedding: one packed by a larger vocabulary under the same name. */
+static void test_vocabulary(void **state) {
+    (void)state;
+    const folder_path data = path_in("a.wtok"), forged = path_in("forged.wtok");
+    wk_err err = {0};
+    wk_map_file m;
+    wk_trainer *t = NULL;
+    if (wk_os_map(&m, data.p, &err)) fail_msg("%s", err.message);
+    uint8_t *p = wk_alloc(m.n);
+    memcpy(p, m.p, m.n);
+    uint64_t n_vocab, larger;
+    memcpy(&n_vocab, p + m.n - WK_WTOK_FOOT + 24, 8);
+    for (int more = 0; more < 2; more++) {
+        larger = n_vocab + (uint64_t)more;
+        memcpy(p + m.n - WK_WTOK_FOOT + 24, &larger, 8);
+        const wk_hash h = wk_wtok_hash(p, m.n);
+        memcpy(p + m.n - 16, &h.lo, 8);
+        memcpy(p + m.n - 8, &h.hi, 8);
+        FILE *f = fopen(forged.p, "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(p, 1, m.n, f), m.n);
+        assert_int_equal(fclose(f), 0);
+        const wk_train_config c = {.model = model_path, .data = forged.p, .n_ctx = N_CTX, .by_document = true,
+                                   .batch = BATCH, .steps = 1, .lr = LR, .lr_end = 1.0, .beta1 = 0.9, .beta2 = 0.9,
+                                   .eps = 1e-8, .gemm = WK_SGEMM_WICK, .threads = 1, .cpu_mask = UINT32_MAX};
+        const int rc = wk_trainer_open(&t, &c, &err);
+        if (rc != (more ? WICK_E_ARG : WICK_OK)) fail_msg("%d: %s", rc, err.message);
+        wk_trainer_close(t);
+    }
+    char want[128];
+    (void)snprintf(want, sizeof(want), "forged.wtok: holds ids up to %d, the model has %d", (int)n_vocab, (int)n_vocab);
+    if (!strstr(err.message, want)) fail_msg("%s", err.message);
+    wk_os_unmap(&m);
+    wk_free(p);
+    assert_int_equal(unlink(forged.p), 0);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_by_hand), cmocka_unit_test(test_micro_batches),
-        cmocka_unit_test(test_export_model), cmocka_unit_test(test_export_adapter)};
+        cmocka_unit_test(test_export_model), cmocka_unit_test(test_export_adapter),
+        cmocka_unit_test(test_vocabulary)};
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, make_data, remove_data);
 }

@@ -1,4 +1,6 @@
 /* Statistics of the bench: percentiles by hand, intervals that hold what they must, and no difference called one. */
+#include <math.h>
+
 #include "engine/app/bench_stat.h"
 #include "tests/unit/unit.h"
 
@@ -45,6 +47,28 @@ static void summary(void **state) {
     assert_true(near(s.median, 0) && near(wk_stat_spread(&s), 0));
     s = wk_stat_of(v, 1);
     assert_true(near(s.p10, 3) && near(s.p90, 3) && near(wk_stat_spread(&s), 0));
+}
+
+/* The interval of a mean against 1.96 standard errors, and the same again for the same seed. */
+static void means(void **state) {
+    (void)state;
+    enum { N = 900 };
+    static double v[N];
+    double sum = 0, square = 0, low, high, low_2, high_2;
+    uint32_t counter = 0;
+    for (int i = 0; i < N; i++) v[i] = (double)wk_stat_draw(5, &counter, 1000) * 1e-3 + (i % 7 == 0);
+    for (int i = 0; i < N; i++) {
+        sum += v[i];
+        square += v[i] * v[i];
+    }
+    const double mean = sum / N, half = 1.96 * sqrt((square / N - mean * mean) / (N - 1));
+    assert_true(near(wk_stat_mean_bootstrap(v, N, 1, &low, &high), mean));
+    assert_true(fabs(mean - low - half) < 0.1 * half && fabs(high - mean - half) < 0.1 * half);
+    (void)wk_stat_mean_bootstrap(v, N, 1, &low_2, &high_2);
+    assert_true(low_2 >= low && low_2 <= low && high_2 >= high && high_2 <= high);
+    (void)wk_stat_mean_bootstrap(v, N, 2, &low_2, &high_2);
+    assert_true((low_2 < low || low_2 > low) && fabs(low_2 - low) < 0.2 * half);
+    assert_true(near(wk_stat_mean_bootstrap(v, 1, 1, &low, &high), v[0]) && near(low, v[0]) && near(high, v[0]));
 }
 
 static void intervals(void **state) {
@@ -99,7 +123,7 @@ static void draws(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sorting),     cmocka_unit_test(percentiles),
-                                       cmocka_unit_test(summary),     cmocka_unit_test(intervals),
+                                       cmocka_unit_test(summary),     cmocka_unit_test(means), cmocka_unit_test(intervals),
                                        cmocka_unit_test(differences), cmocka_unit_test(draws)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -627,7 +627,7 @@ static void test_damaged(void **state) {
         assert_int_equal(wk_data_open_memory(&d, p, n, "f", 0, &err), WICK_E_FORMAT);
     }
     wk_wtok_layout l;
-    assert_true(wk_wtok_layout_of(&l, 15, 3, 2) && l.size == n);
+    assert_true(wk_wtok_layout_of(&l, 15, 3, 2, 0) && l.size == n);
     check_lie(map.p, n, 8, 3, 4, "3 bytes an id");
     check_lie(map.p, n, l.foot + 8, UINT64_MAX, 8, "do not make");
     check_lie(map.p, n, l.foot + 8, (uint64_t)1 << 63, 8, "do not make");

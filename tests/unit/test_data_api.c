@@ -74,9 +74,9 @@ static void test_pack(void **state) {
     const char *const paths[] = {TEXT, lines};
     learn();
     write_lines("{\"question\": \"Why?\", \"answer\": \"Because.\"}\nno\n");
-    assert_int_equal(wick_x_data_pack(paths, 2, gguf, packed, 0, 0, NULL, NULL, &a, &err), WICK_E_FORMAT);
+    assert_int_equal(wick_x_data_pack(paths, 2, NULL, gguf, packed, 0, 0, NULL, NULL, &a, &err), WICK_E_FORMAT);
     assert_non_null(strstr(err.message, "line 2"));
-    if (wick_x_data_pack(paths, 2, gguf, packed, 0, WICK_X_SKIP_BAD, NULL, NULL, &a, &err)) fail_msg("%s", err.message);
+    if (wick_x_data_pack(paths, 2, NULL, gguf, packed, 0, WICK_X_SKIP_BAD, NULL, NULL, &a, &err)) fail_msg("%s", err.message);
     assert_true(a.train_docs == 2 && a.val_docs == 0 && a.bad_lines == 1 && a.val_tokens == 0);
     assert_int_equal(a.train_bytes, 2691 + 8);
     if (wick_x_data_look(packed, &b, &err)) fail_msg("%s", err.message);
@@ -102,9 +102,20 @@ static void test_refusals(void **state) {
     assert_int_equal(wick_x_tok_train(paths, 1, 100, packed, NULL, NULL, NULL, &err), WICK_E_ARG);
     assert_int_equal(wick_x_tok_train(paths, 2, 512, packed, NULL, NULL, NULL, &err), WICK_E_IO);
     assert_int_equal(wick_x_tok_train(paths, 1, 512, packed, NULL, stop, NULL, &err), WICK_E_CANCELED);
-    assert_int_equal(wick_x_data_pack(paths, 1, TEXT, packed, 0, 0, NULL, NULL, NULL, &err), WICK_E_FORMAT);
-    assert_int_equal(wick_x_data_pack(paths, 1, gguf, packed, 0, 0, stop, NULL, NULL, &err), WICK_E_CANCELED);
-    assert_int_equal(wick_x_data_pack(paths, 1, gguf, packed, 0.7, 0, NULL, NULL, NULL, &err), WICK_E_ARG);
+    assert_int_equal(wick_x_data_pack(paths, 1, NULL, TEXT, packed, 0, 0, NULL, NULL, NULL, &err), WICK_E_FORMAT);
+    assert_int_equal(wick_x_data_pack(paths, 1, NULL, gguf, packed, 0, 0, stop, NULL, NULL, &err), WICK_E_CANCELED);
+    const unsigned char magic[1026] = {0x88, 0xd8, 0x34, 0x01, 1, 0, 0, 0, 1};
+    assert_int_equal(wick_x_data_width(magic, 4), 2);
+    assert_int_equal(wick_x_data_width("text", 4), 0);
+    assert_int_equal(wick_x_data_width(magic, 3), 0);
+    FILE *f = fopen(lines, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(magic, 1, sizeof(magic), f), sizeof(magic));
+    assert_int_equal(fclose(f), 0);
+    const char *const ids[] = {lines};
+    assert_int_equal(wick_x_tok_train(ids, 1, 512, packed, NULL, NULL, NULL, &err), WICK_E_FORMAT);
+    assert_non_null(strstr(err.message, "holds token ids, no text"));
+    assert_int_equal(wick_x_data_pack(paths, 1, NULL, gguf, packed, 0.7, 0, NULL, NULL, NULL, &err), WICK_E_ARG);
     assert_int_equal(wick_x_data_look(NULL, NULL, &err), WICK_E_ARG);
     assert_int_equal(access(packed, F_OK), -1);
 }

@@ -2,8 +2,6 @@
  * grouping, thread or level, and every mistake in a file is refused with a sentence. */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "engine/base/arena.h"
 #include "engine/base/log.h"
@@ -14,6 +12,7 @@
 #include "engine/run/engine.h"
 #include "simd/format.h"
 #include "simd/level.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/unit.h"
 
 enum { N_TOK = 70, N_PAGE = 4 };
@@ -23,31 +22,12 @@ static const char *const parts[] = {"attn_q",   "attn_k", "attn_v",  "attn_outpu
                                     "ffn_gate", "ffn_up", "ffn_down"};
 enum { ALL = 127, QV = 5 };
 
-static char folder[] = "/tmp/wick_lora_XXXXXX";
-
-static int make_folder(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-static int remove_folder(void **state) {
-    (void)state;
-    return rmdir(folder);
-}
-
-typedef struct text {
-    char p[160];
-} text;
-static text path_of(const char *name) {
-    text t;
-    (void)snprintf(t.p, sizeof(t.p), "%s/%s.gguf", folder, name);
-    return t;
-}
-static text tiny(const char *name) {
-    text t;
+static folder_path tiny(const char *name) {
+    folder_path t;
     (void)snprintf(t.p, sizeof(t.p), "tests/golden/tiny/%s.gguf", name);
     return t;
 }
-static void drop(const char *name) { assert_int_equal(unlink(path_of(name).p), 0); }
+static void drop(const char *name) { assert_int_equal(unlink(gguf_in(name).p), 0); }
 
 static wk_store *open_ok(const char *path) {
     wk_store *s = NULL;
@@ -125,7 +105,7 @@ static void make_adapter(const char *name, const char *arch_name, const want *o)
             add_half(w, stem, ".lora_b", o->fmt, (uint64_t)o->rank, t->ne[1], o->zero ? 0.0f : 0.3f,
                      seed++);
         }
-    save(w, path_of(name).p);
+    save(w, gguf_in(name).p);
     wk_store_close(base);
 }
 
@@ -153,7 +133,7 @@ static void open_machine(machine *m, const char *base, const char *const *lora, 
     const wk_backend_ops *ops = wk_cpu_backend();
     *m = (machine){.base = open_ok(base)};
     for (int i = 0; i < n; i++) {
-        m->lora[i] = open_ok(path_of(lora[i]).p);
+        m->lora[i] = open_ok(gguf_in(lora[i]).p);
         m->adapter[i] = (wk_adapter){m->lora[i], scale ? scale[i] : 1.0f};
     }
     const wk_plan_options o = {.max_tok = N_TOK,
@@ -245,7 +225,7 @@ static int to_f32(void *ud, const wk_tensor *t) {
 static void convert(const char *name, const char *from, int (*to)(void *, const wk_tensor *)) {
     wk_err err = {0};
     wk_store *s = open_ok(tiny(from).p);
-    if (wk_requant(s, path_of(name).p, to, NULL, &err)) fail_msg("%s", err.message);
+    if (wk_requant(s, gguf_in(name).p, to, NULL, &err)) fail_msg("%s", err.message);
     wk_store_close(s);
 }
 
@@ -257,8 +237,8 @@ static void test_zero_b(void **state) {
             size_t n;
             make_adapter("zero", arch[a], &(want){ALL, 8, WK_FMT_F32, 16, true, 1});
             convert("base", arch[a], quant ? to_q8 : to_f32);
-            float *x = logits_of(path_of("base").p, NULL, NULL, 0, &plain, &n);
-            float *y = logits_of(path_of("base").p, lora, NULL, 1, &plain, &n);
+            float *x = logits_of(gguf_in("base").p, NULL, NULL, 0, &plain, &n);
+            float *y = logits_of(gguf_in("base").p, lora, NULL, 1, &plain, &n);
             same_bits(x, y, n, arch[a]);
             wk_free_aligned(x);
             wk_free_aligned(y);
@@ -302,7 +282,7 @@ static float *merged(const wk_tensor *w, const wk_store *lora, double scale) {
 static void merge_file(const char *name, const char *base, const char *lora, double scale) {
     char own[96];
     float *data[256];
-    wk_store *s = open_ok(tiny(base).p), *l = open_ok(path_of(lora).p);
+    wk_store *s = open_ok(tiny(base).p), *l = open_ok(gguf_in(lora).p);
     wk_writer *w = wk_writer_new();
     const size_t n = wk_store_tensor_count(s);
     assert_true(n <= WK_COUNT(data));
@@ -315,7 +295,7 @@ static void merge_file(const char *name, const char *base, const char *lora, dou
             w, &(wk_writer_tensor){
                    own, WK_FMT_F32, t->n_dim, {t->ne[0], t->ne[1], 1, 1}, data[i], NULL, NULL});
     }
-    save(w, path_of(name).p);
+    save(w, gguf_in(name).p);
     for (size_t i = 0; i < n; i++) wk_free(data[i]);
     wk_store_close(s);
     wk_store_close(l);
@@ -340,9 +320,9 @@ static void test_merged(void **state) {
                        (double)scale * (o->alpha > 0 ? (double)o->alpha / o->rank : 1.0));
             way y = plain;
             y.f32_act = i % 2;
-            float *want_x = logits_of(path_of("merged").p, NULL, NULL, 0, &y, &n);
-            float *with = logits_of(path_of("base").p, lora, &scale, 1, &y, &n);
-            float *without = logits_of(path_of("base").p, NULL, NULL, 0, &y, &n);
+            float *want_x = logits_of(gguf_in("merged").p, NULL, NULL, 0, &y, &n);
+            float *with = logits_of(gguf_in("base").p, lora, &scale, 1, &y, &n);
+            float *without = logits_of(gguf_in("base").p, NULL, NULL, 0, &y, &n);
             if (!(distance(with, want_x, n) < 1e-5))
                 fail_msg("%s %zu: %g from the merged model", arch[a], i, distance(with, want_x, n));
             assert_true(distance(without, want_x, n) > 1e-3);
@@ -377,11 +357,11 @@ static void test_same_bits_any_way(void **state) {
             way first = plain;
             first.f32_act = f32_act; /* which the device takes where the weights are floats */
             convert("base", arch[a], f32_act ? to_f32 : to_q8);
-            float *x = logits_of(path_of("base").p, lora, scale, 3, &first, &n);
+            float *x = logits_of(gguf_in("base").p, lora, scale, 3, &first, &n);
             for (size_t i = 0; i < n_way; i++) {
                 way y = ways[i];
                 y.f32_act = f32_act;
-                float *got = logits_of(path_of("base").p, lora, scale, 3, &y, &n);
+                float *got = logits_of(gguf_in("base").p, lora, scale, 3, &y, &n);
                 if (memcmp(x, got, n * sizeof(float)) != 0)
                     fail_msg("%s: way %zu differs", arch[a], i);
                 wk_free_aligned(got);
@@ -454,7 +434,7 @@ static void test_fit(void **state) {
     wk_err err = {0};
     wk_fit f[2];
     make_adapter("lora", "llama", &(want){ALL, 32, WK_FMT_F32, 16, false, 11});
-    wk_store *s = open_ok(tiny("llama").p), *l = open_ok(path_of("lora").p);
+    wk_store *s = open_ok(tiny("llama").p), *l = open_ok(gguf_in("lora").p);
     const wk_adapter a = {l, 1.0f};
     for (int i = 0; i < 2; i++) {
         wk_engine_config c = {.max_seqs = 1,
@@ -479,8 +459,8 @@ static void test_fit(void **state) {
 static void refuse(wk_writer *w, int code, const char *says) {
     wk_err err = {0};
     wk_plan *p = NULL;
-    save(w, path_of("bad").p);
-    wk_store *s = open_ok(tiny("llama").p), *l = open_ok(path_of("bad").p);
+    save(w, gguf_in("bad").p);
+    wk_store *s = open_ok(tiny("llama").p), *l = open_ok(gguf_in("bad").p);
     const wk_adapter a = {l, 1.0f};
     const wk_plan_options o = {.max_tok = 4, .max_out = 4, .adapter = &a, .n_adapter = 1};
     const int rc = wk_plan_build(&p, s, &o, &err);
@@ -606,11 +586,11 @@ static void test_other_base(void **state) {
     wk_store_close(s);
     wk_writer *w = pair(Q, 64, 4, 4, 64);
     wk_writer_str(w, "wick.base.hash", wk_cstr(hash));
-    save(w, path_of("lora").p);
+    save(w, gguf_in("lora").p);
     wk_log_set(on_log, NULL, WK_LOG_WARN);
     for (int i = 0; i < 2; i++) {
         n_warned = 0;
-        open_machine(&m, i ? path_of(from[i]).p : tiny(from[i]).p, lora, NULL, 1, &plain);
+        open_machine(&m, i ? gguf_in(from[i]).p : tiny(from[i]).p, lora, NULL, 1, &plain);
         close_machine(&m);
         assert_int_equal(n_warned, i);
     }
@@ -623,7 +603,7 @@ static void test_no_memory(void **state) {
     (void)state;
     wk_plan *p = NULL;
     make_adapter("lora", "llama", &(want){ALL, 4, WK_FMT_F32, 1, false, 12});
-    wk_store *s = open_ok(tiny("llama").p), *l = open_ok(path_of("lora").p);
+    wk_store *s = open_ok(tiny("llama").p), *l = open_ok(gguf_in("lora").p);
     const wk_adapter a = {l, 1.0f};
     const wk_plan_options o = {.max_tok = 4, .max_out = 4, .adapter = &a, .n_adapter = 1};
     int rc = WICK_E_NOMEM;
@@ -654,5 +634,5 @@ int main(void) {
         cmocka_unit_test(test_other_base),
         cmocka_unit_test(test_no_memory),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, folder_make, folder_remove);
 }

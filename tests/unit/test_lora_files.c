@@ -1,36 +1,15 @@
 /* test_lora_files.c: fresh adapters, merged files, other formats, and engines with adapters, by the public functions. */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "engine/base/arena.h"
 #include "engine/file/store.h"
 #include "engine/graph/adapter.h"
 #include "engine/wick_x.h"
 #include "simd/format.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/unit.h"
 
-static char folder[] = "/tmp/wick_files_XXXXXX";
-
-static int make_folder(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-static int remove_folder(void **state) {
-    (void)state;
-    return rmdir(folder);
-}
-
-typedef struct text {
-    char p[160];
-} text;
-static text path_of(const char *name) {
-    text t;
-    (void)snprintf(t.p, sizeof(t.p), "%s/%s.gguf", folder, name);
-    return t;
-}
-static void drop(const char *name) { assert_int_equal(unlink(path_of(name).p), 0); }
+static void drop(const char *name) { assert_int_equal(unlink(gguf_in(name).p), 0); }
 
 static wk_store *open_ok(const char *path) {
     wk_store *s = NULL;
@@ -47,7 +26,7 @@ static void ok(wick_status rc, const wick_error *err) {
 
 static void init(const char *name, const char *base, int32_t rank, const char *on, uint64_t seed) {
     wick_error err = {0};
-    ok(wick_x_adapter_init(base, rank, 16, on, seed, path_of(name).p, &err), &err);
+    ok(wick_x_adapter_init(base, rank, 16, on, seed, gguf_in(name).p, &err), &err);
 }
 
 /* ---- fresh adapters ------------------------------------------------------------------------------ */
@@ -57,7 +36,7 @@ static void test_init(void **state) {
     double sum = 0, square = 0;
     size_t n = 0;
     init("a", LLAMA, 8, ALL, 7);
-    wk_store *s = open_ok(path_of("a").p), *base = open_ok(LLAMA);
+    wk_store *s = open_ok(gguf_in("a").p), *base = open_ok(LLAMA);
     wk_lora_file f;
     wk_err err = {0};
     ok(wk_lora_read(&f, s, base, &err), &err);
@@ -98,7 +77,7 @@ static void test_init_seeds(void **state) {
     init("d", LLAMA, 4, "q", 1);
     wk_store *s[4];
     static const char *const names[] = {"a", "b", "c", "d"};
-    for (int i = 0; i < 4; i++) s[i] = open_ok(path_of(names[i]).p);
+    for (int i = 0; i < 4; i++) s[i] = open_ok(gguf_in(names[i]).p);
     const wk_str q = WK_STR("blk.1.attn_q.weight.lora_a");
     const wk_tensor *t = wk_store_find(s[0], q);
     assert_non_null(t);
@@ -126,7 +105,7 @@ static void test_init_refuses(void **state) {
                {8, 16, "q,w", "on holds \"w\", wanted some of q,k,v,o,gate,up,down"}};
     for (size_t i = 0; i < WK_COUNT(bad); i++) {
         wick_error err = {0};
-        const text out = path_of("x");
+        const folder_path out = gguf_in("x");
         assert_int_equal(
             wick_x_adapter_init(LLAMA, bad[i].rank, bad[i].alpha, bad[i].on, 1, out.p, &err),
             WICK_E_ARG);
@@ -166,9 +145,9 @@ static void logits_of(float *out, const char *model, const char *const *lora, co
 
 /* Random B instead of zeros: written over in place. */
 static void fill_b(const char *name) {
-    const text path = path_of(name);
-    wk_store *s = open_ok(path.p);
-    FILE *f = fopen(path.p, "r+b");
+    const folder_path out = gguf_in(name);
+    wk_store *s = open_ok(out.p);
+    FILE *f = fopen(out.p, "r+b");
     assert_non_null(f);
     const uint8_t *first = NULL;
     for (size_t i = 0; i < wk_store_tensor_count(s); i++) {
@@ -205,7 +184,7 @@ static float base_x[N_TOK * V], lora_x[N_TOK * V], merged_x[N_TOK * V];
 
 static void test_engine(void **state) {
     (void)state;
-    const text a = path_of("a");
+    const folder_path a = gguf_in("a");
     const char *const lora[] = {a.p, a.p};
     const float half[] = {0.5f, 0.5f};
     init("a", LLAMA, 4, ALL, 3);
@@ -222,17 +201,17 @@ static void test_engine(void **state) {
 
 static void test_merge(void **state) {
     (void)state;
-    const text a = path_of("a");
+    const folder_path a = gguf_in("a");
     const char *const lora[] = {a.p};
     const float scale[] = {-0.75f};
     wick_error err = {0};
     init("a", LLAMA, 4, "q,k,o,down", 4);
     fill_b("a");
-    ok(wick_x_merge(LLAMA, a.p, -0.75, "f32", path_of("m").p, &err), &err);
+    ok(wick_x_merge(LLAMA, a.p, -0.75, "f32", gguf_in("m").p, &err), &err);
     logits_of(lora_x, LLAMA, lora, scale, 1);
-    logits_of(merged_x, path_of("m").p, NULL, NULL, 0);
+    logits_of(merged_x, gguf_in("m").p, NULL, NULL, 0);
     if (!(distance(merged_x, lora_x) < 1e-5)) fail_msg("%g", distance(merged_x, lora_x));
-    wk_store *s = open_ok(path_of("m").p), *base = open_ok(LLAMA);
+    wk_store *s = open_ok(gguf_in("m").p), *base = open_ok(LLAMA);
     assert_int_equal(wk_store_tensor_count(s), wk_store_tensor_count(base));
     assert_int_equal(wk_store_meta_count(s) >= wk_store_meta_count(base), 1);
     wk_store_close(base);
@@ -240,8 +219,8 @@ static void test_merge(void **state) {
     drop("m");
     /* B = 0 and no type: the same tensors */
     init("a", LLAMA, 4, ALL, 4);
-    ok(wick_x_merge(LLAMA, a.p, 1, NULL, path_of("m").p, &err), &err);
-    s = open_ok(path_of("m").p);
+    ok(wick_x_merge(LLAMA, a.p, 1, NULL, gguf_in("m").p, &err), &err);
+    s = open_ok(gguf_in("m").p);
     base = open_ok(LLAMA);
     for (size_t i = 0; i < wk_store_tensor_count(base); i++) {
         const wk_tensor *x = wk_store_tensor(base, i), *y = wk_store_tensor(s, i);
@@ -257,23 +236,23 @@ static void test_merge(void **state) {
 static void test_quantize(void **state) {
     (void)state;
     wick_error err = {0};
-    ok(wick_x_quantize(LLAMA, "q8_0", path_of("q").p, &err), &err);
-    wk_store *s = open_ok(path_of("q").p);
+    ok(wick_x_quantize(LLAMA, "q8_0", gguf_in("q").p, &err), &err);
+    wk_store *s = open_ok(gguf_in("q").p);
     for (size_t i = 0; i < wk_store_tensor_count(s); i++) {
         const wk_tensor *t = wk_store_tensor(s, i);
         assert_true((t->fmt == WK_FMT_Q8_0) == (t->n_dim > 1));
     }
     wk_store_close(s);
     logits_of(base_x, LLAMA, NULL, NULL, 0);
-    logits_of(merged_x, path_of("q").p, NULL, NULL, 0);
+    logits_of(merged_x, gguf_in("q").p, NULL, NULL, 0);
     assert_true(distance(merged_x, base_x) < 0.05);
     drop("q");
-    assert_int_equal(wick_x_quantize(LLAMA, "q9", path_of("q").p, &err), WICK_E_ARG);
+    assert_int_equal(wick_x_quantize(LLAMA, "q9", gguf_in("q").p, &err), WICK_E_ARG);
     assert_non_null(strstr(err.message, "type is \"q9\""));
-    assert_int_equal(wick_x_quantize(LLAMA, "iq2_s", path_of("q").p, &err), WICK_E_UNSUPPORTED);
+    assert_int_equal(wick_x_quantize(LLAMA, "iq2_s", gguf_in("q").p, &err), WICK_E_UNSUPPORTED);
     assert_non_null(strstr(err.message, "IQ2_S cannot be written yet"));
-    assert_int_equal(wick_x_quantize("absent.gguf", "q8_0", path_of("q").p, &err), WICK_E_IO);
-    assert_int_equal(wick_x_merge(LLAMA, LLAMA, 1, NULL, path_of("q").p, &err), WICK_E_FORMAT);
+    assert_int_equal(wick_x_quantize("absent.gguf", "q8_0", gguf_in("q").p, &err), WICK_E_IO);
+    assert_int_equal(wick_x_merge(LLAMA, LLAMA, 1, NULL, gguf_in("q").p, &err), WICK_E_FORMAT);
     assert_non_null(strstr(err.message, "this is no adapter"));
 }
 
@@ -321,5 +300,5 @@ int main(void) {
         cmocka_unit_test(test_quantize),
         cmocka_unit_test(test_options_refused),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, folder_make, folder_remove);
 }

@@ -168,6 +168,65 @@ static void large(void **state) {
             check(e, (wk_sgemm_op)op, shapes[i], i & 1, i & 2, ~0u);
 }
 
+/* A thin product inside a wide one against the same by itself: its own call in front, or a product into a buffer and
+ * an fma over it behind. */
+static void check_thin(const engines *e, shape s, int32_t rank, bool before, bool add, size_t gap, uint32_t pick) {
+    operands o = {.seed = (uint32_t)(s.m + 3 * rank)};
+    set_up(&o, before ? WK_SGEMM_NN : WK_SGEMM_NT, s, add, gap);
+    float *u = some(&o.seed, (size_t)s.m * (size_t)rank), *b = some(&o.seed, (size_t)s.n * (size_t)rank),
+          *panels = some(&o.seed, wk_sgemm_thin_size(s.n, rank)), *buffer = some(&o.seed, (size_t)s.m * (size_t)s.n);
+    const wk_sgemm_thin thin = {.k = rank, .before = before, .scale = before ? 1.0f : 1.7f, .a = u, .lda = (size_t)rank, .panels = panels};
+    const size_t ldb = (size_t)(before ? s.n : rank);
+    wk_sgemm_call alone = {before ? WK_SGEMM_NN : WK_SGEMM_NT, s.m, s.n, rank, u, b, (size_t)rank, ldb, (size_t)s.n, buffer, false, NULL};
+    wk_sgemm_thin_panels(panels, b, ldb, s.n, rank, before);
+    for (int l = 0; l < e->n_level; l++)
+        for (int t = 0; t < N_TEAM; t++) {
+            if (!(pick >> (l * N_TEAM + t) & 1)) continue;
+            wk_sgemm_call c = o.call;
+            memcpy(o.want, o.before, o.n_c * sizeof(float));
+            c.c = o.want + GUARD;
+            if (before) {
+                alone.c = c.c;
+                alone.ldc = c.ldc;
+                alone.add = add;
+                c.add = true;
+                wk_sgemm_run(e->g[l][t], &alone);
+            }
+            wk_sgemm_run(e->g[l][t], &c);
+            if (!before) wk_sgemm_run(e->g[l][t], &alone);
+            for (size_t i = 0; !before && i < (size_t)s.m * (size_t)s.n; i++) {
+                float *y = c.c + i / (size_t)s.n * c.ldc + i % (size_t)s.n;
+                *y = fmaf(thin.scale, buffer[i], *y);
+            }
+            c = o.call;
+            c.thin = &thin;
+            memcpy(o.c, o.before, o.n_c * sizeof(float));
+            wk_sgemm_run(e->g[l][t], &c);
+            if (memcmp(o.c, o.want, o.n_c * sizeof(float))) fail_at(&o, e->level[l], team_size[t]);
+        }
+    wk_free(u);
+    wk_free(b);
+    wk_free(panels);
+    wk_free(buffer);
+    tear_down(&o);
+}
+
+/* Own side of rows and of columns, ends of all kinds, lines that fall upon each other, and several stages. */
+static void thin_inside(void **state) {
+    static const shape shapes[] = {{129, 97, 1155}, {97, 130, 70}, {1, 33, 5}, {40, 1, 64}, {64, 1024, 65}};
+    static const int32_t ranks[] = {1, 8, 65, 130};
+    const engines *e = (const engines *)*state;
+    const uint32_t best = 15u << (N_TEAM * (e->n_level - 1));
+    for (size_t i = 0; i < WK_COUNT(shapes); i++)
+        for (size_t r = 0; r < WK_COUNT(ranks); r++)
+            for (int how = 0; how < 4; how++)
+                check_thin(e, shapes[i], ranks[r], how & 1, how & 2, shapes[i].n == 1024 ? 0 : r, r == 1 ? ~0u : best);
+    for (int how = 0; how < 4; how++) {
+        check_thin(e, (shape){2055, 2070, 3}, 8, how & 1, how & 2, 1, best);
+        check_thin(e, (shape){65, 66, 13000}, 8, how & 1, how & 2, 0, best);
+    }
+}
+
 /* More of the shared side, and more k, than the packed memory holds: several stages. */
 static void stages(void **state) {
     const engines *e = (const engines *)*state;
@@ -209,6 +268,24 @@ static double distance(const operands *o) {
     return sqrt(d / all);
 }
 
+/* o holds a result: the same with a thin product in front or behind. */
+static void thin_is_near(wk_sgemm *g, operands *o) {
+    wk_sgemm_call c = o->call;
+    float u[130], b[67], panels[80];
+    for (int i = 0; i < 130; i++) u[i] = next(&o->seed);
+    for (int i = 0; i < 67; i++) b[i] = next(&o->seed);
+    wk_sgemm_thin_panels(panels, b, 1, 67, 1, false);
+    for (int before = 0; before < 2; before++) {
+        const wk_sgemm_thin thin = {.k = 1, .before = before, .scale = before ? 1.0f : 0.5f, .a = u, .lda = 1, .panels = panels};
+        c.thin = &thin;
+        memcpy(o->c, o->before, o->n_c * sizeof(float));
+        wk_sgemm_run(g, &c);
+        for (int i = 0; i < 130; i++)
+            for (int j = 0; j < 67; j++) o->c[GUARD + (size_t)i * c.ldc + (size_t)j] -= thin.scale * u[i] * b[j];
+        assert_true(distance(o) < 1e-5);
+    }
+}
+
 static void onednn_is_near(void **state) {
     const engines *e = (const engines *)*state;
     wk_sgemm *g = NULL;
@@ -226,6 +303,7 @@ static void onednn_is_near(void **state) {
             memcpy(o.c, o.before, o.n_c * sizeof(float));
             wk_sgemm_run(g, &o.call);
             assert_true(distance(&o) < 1e-5);
+            thin_is_near(g, &o);
             tear_down(&o);
         }
     wk_sgemm_free(g);
@@ -276,6 +354,7 @@ static void no_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(borders),      cmocka_unit_test(large),
+        cmocka_unit_test(thin_inside),
         cmocka_unit_test(stages),       cmocka_unit_test(counts_flops),
         cmocka_unit_test(onednn_is_near), cmocka_unit_test(probe_chooses),
         cmocka_unit_test(hot_path_allocates_nothing), cmocka_unit_test(no_memory),
