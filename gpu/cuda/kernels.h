@@ -1,5 +1,5 @@
 /* kernels.h: what backend.cu runs: one function an operation, on device memory and a stream. All are asynchronous and
- * return nothing: a launch that fails is found by wkc_check (launch.h). Values are f32, dense, [rows][dim], but where a
+ * return nothing: a launch that fails is found by cudaGetLastError (steps.cu). Values are f32, dense, [rows][dim], but where a
  * step's value is A32 or A256: then its bytes are matrix.cu's own affair (wkc_act_bytes, wkc_quant, wkc_matmul).
  *
  * A launch's shape depends on host numbers only (rows, dims, max_page), never on what lies in device memory: so a pass of

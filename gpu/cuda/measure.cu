@@ -2,7 +2,7 @@
 #include "gpu/cuda/exec.h"
 #include "gpu/cuda/mma.cuh"
 
-enum { READ = 512 << 20, COPY = 64 << 20, ROUNDS = 3, THREADS = 256, MMA_LOOPS = 2048, MMA_WARPS = 8 };
+enum { READ = 512 << 20, COPY = 64 << 20, ROUNDS = 3, THREADS = 256, MMA_LOOPS = 16384, MMA_WARPS = 8 };
 
 static __global__ void __launch_bounds__(THREADS) read_all(const uint4 *p, size_t n, uint32_t *dst) {
     const size_t step = (size_t)gridDim.x * THREADS;
