@@ -1,6 +1,9 @@
 /* attn.cu: attention of a batch: which kernels run and in how many blocks. Both numbers come from what the host knows
  * (kernels.h): the kernels find out by themselves which sequences are theirs. */
 #include "gpu/cuda/attn.cuh"
+extern "C" {
+#include "simd/poly.h"
+}
 
 enum {
     BLOCKS = 512, /* of the split kernel, more or less: a few for each multiprocessor of a large GPU */
@@ -34,6 +37,27 @@ static int64_t tiles(int64_t n_tok, int64_t n_seq, int64_t group) {
     return n_tok * group / WKC_TILE_COLS + (n < n_seq ? n : n_seq);
 }
 
+/* Queries against codes are codes themselves (KERNELS, A32): so the CPU has it, and so has this, as f32 of the same values.
+ * A lane has one value, a warp a block of 32; heads of q8_0 caches are whole blocks. */
+__global__ void round_query(const float *q, size_t n, float *dst) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    const float v = i < n ? q[i] : 0.0f;
+    uint32_t bits = __float_as_uint(v) & 0x7fffffffu;
+    WKC_UNROLL
+    for (int m = 16; m > 0; m /= 2) {
+        const uint32_t o = __shfl_xor_sync(0xffffffffu, bits, m);
+        bits = o > bits ? o : bits;
+    }
+    const float amax = __uint_as_float(bits);
+    const bool finite = bits < 0x7f800000u, some = finite && amax >= WK_QUANT_TINY;
+    const float r = some ? rintf(v * (127.0f / amax)) * (amax * WK_QUANT_STEP) : 0.0f;
+    if (i < n) dst[i] = finite ? r : __uint_as_float(0x7fc00000u);
+}
+
+static size_t rounded_bytes(const wkc_kv *kv, int32_t n_head, int32_t n_tok) {
+    return kv->kv_type == WK_KV_Q8_0 ? (size_t)n_tok * (size_t)n_head * (size_t)kv->head_dim * sizeof(float) : 0;
+}
+
 /* For any number of pages: a batch may say more than there are (max_page), and at BLOCKS it ends anyway. */
 size_t wkc_attn_scratch(const wkc_kv *kv, int32_t n_head, int32_t max_tok, uint32_t n_page) {
     (void)n_page;
@@ -42,7 +66,7 @@ size_t wkc_attn_scratch(const wkc_kv *kv, int32_t n_head, int32_t max_tok, uint3
         const int64_t n = slots(max_tok, n_seq, n_head, split_of(n_seq, kv->n_head_kv, INT32_MAX, 0));
         most = n > most ? n : most;
     }
-    return (size_t)most * slot_bytes(kv);
+    return (size_t)most * slot_bytes(kv) + rounded_bytes(kv, n_head, max_tok);
 }
 
 void wkc_attn(cudaStream_t s, const wkc_kv *kv, int32_t layer, int32_t n_head, float scale, float softcap, int32_t window,
@@ -56,6 +80,12 @@ void wkc_attn(cudaStream_t s, const wkc_kv *kv, int32_t layer, int32_t n_head, f
     a.softcap_inv = softcap > 0.0f ? (float)(1.0 / (double)softcap) : 0.0f;
     a.by_row = b->n_tok <= b->n_seq * WKC_FEW;
     a.n_split = split_of(b->n_seq, kv->n_head_kv, b->max_page, window);
+    if (kv->kv_type == WK_KV_Q8_0) {
+        const size_t n = (size_t)b->n_tok * (size_t)n_head * (size_t)kv->head_dim;
+        WKC_LAUNCH(round_query, dim3((unsigned)((n + 127) / 128)), dim3(128), 0, s, q, n, (float *)scratch);
+        a.q = (const float *)scratch;
+        scratch = (uint8_t *)scratch + rounded_bytes(kv, n_head, b->n_tok);
+    }
     a.ml = (float2 *)scratch;
     a.o = (float *)(a.ml + slots(b->n_tok, b->n_seq, n_head, a.n_split));
     if (b->n_tok > WKC_FEW) {

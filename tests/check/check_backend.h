@@ -33,12 +33,9 @@ void bc_fail(bc *c, const char *fmt, ...) WK_PRINTF(2, 3);
 bool bc_same(bc *c, const char *name, const float *want, const float *got, size_t n, double bound);
 /* True if the module can run every step of a part; else counts it. */
 bool bc_can(bc *c, const wk_plan *p, const wk_part *part, int op, int fmt);
-/* NMSE allowed where values are f32 all along, where some are rounded, and by the type of the cache: for Q8_0 the cpu
- * rounds the queries to 8 bits as well (DESIGN 9.7), which a device need not. */
-static const double BC_EXACT = 1e-6, BC_ROUNDED = 1e-4, BC_ROUNDED8 = 1e-3;
-static inline double bc_cache_bound(int kv_type) {
-    return kv_type == WK_KV_F32 ? BC_EXACT : kv_type == WK_KV_Q8_0 ? BC_ROUNDED8 : BC_ROUNDED;
-}
+/* NMSE allowed where values are f32 all along, where some are rounded, and by the type of the cache. */
+static const double BC_EXACT = 1e-6, BC_ROUNDED = 1e-4;
+static inline double bc_cache_bound(int kv_type) { return kv_type == WK_KV_F32 ? BC_EXACT : BC_ROUNDED; }
 
 void bc_ops(bc *c);
 void bc_models(bc *c);

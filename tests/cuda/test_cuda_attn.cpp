@@ -109,6 +109,18 @@ struct rule {
     int window;
 };
 
+/* A query as the codes of a q8_0 cache meet it: int8 by blocks of 32 (A32); else as it is. */
+static floats seen_query(int kv_type, const float *q, int hd) {
+    floats x(q, q + hd);
+    for (int b = 0; kv_type == WK_KV_Q8_0 && b < hd; b += 32) {
+        float amax = 0;
+        for (int i = b; i < b + 32; i++) amax = fmaxf(amax, fabsf(q[i]));
+        const float inv = amax > 0 ? 127.0f / amax : 0, d = amax / 127.0f;
+        for (int i = b; i < b + 32; i++) x[(size_t)i] = rintf(q[i] * inv) * d;
+    }
+    return x;
+}
+
 /* The worst head's NMSE of the batch that was brought last. Rows of no sequence must be left as they are. */
 static double attend(const world *w, const std::vector<piece> &p, rule r) {
     const int hd = w->kv.head_dim, dim = w->n_head() * hd, n = w->b.n_tok;
@@ -128,7 +140,7 @@ static double attend(const world *w, const std::vector<piece> &p, rule r) {
         for (int t = 0; t < p[i].count; t++, rows++)
             for (int h = 0; h < w->n_head(); h++) {
                 const size_t at = (size_t)(w->first[i] + t) * (size_t)dim + (size_t)(h * hd);
-                want_head(o.data(), w, p[i].s, &q[at], w->pos0[i] + t, h / w->group, (double)r.scale, (double)r.softcap,
+                want_head(o.data(), w, p[i].s, seen_query(w->kv.kv_type, &q[at], hd).data(), w->pos0[i] + t, h / w->group, (double)r.scale, (double)r.softcap,
                           r.window);
                 double e = 0, s = 0;
                 for (int d = 0; d < hd; d++) {
