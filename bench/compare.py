@@ -18,7 +18,7 @@ def fail(text):
 
 
 def load(path):
-    """Rows by (kind, name, who) and the machine block."""
+    """Rows by (kind, name, who, device) and the machine block."""
     try:
         with open(path, encoding="utf-8") as f:
             text = f.read()
@@ -38,7 +38,7 @@ def load(path):
         machine = o.get("machine", machine)
         for r in o.get("rows", [o] if o.get("type") == "row" else []):
             if r.get("n", 0) > 0 and r.get("median", 0) > 0:
-                rows[r["kind"], r["name"], r.get("who", "")] = r
+                rows[r["kind"], r["name"], r.get("who", ""), r.get("device", "cpu")] = r
     if not rows:
         fail(f"{path} holds no measured row")
     return rows, machine

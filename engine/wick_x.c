@@ -261,6 +261,19 @@ wick_status wick_x_trace_read(wick_engine *e,
     return WICK_OK;
 }
 
+wick_status wick_x_trace_copies(wick_engine *e, wick_x_copies *out, wick_error *err) {
+    wk_trace t;
+    if (!e || !out || out->size < sizeof(*out))
+        return wk_fail(err, WICK_E_ARG, "trace: engine and a wick_x_copies with its size must be given");
+    WK_TRY(wk_trace_get(e->e, &t, err));
+    out->n_put = t.n_put;
+    out->n_get = t.n_get;
+    out->put_bytes = t.put_bytes;
+    out->get_bytes = t.get_bytes;
+    out->seconds = (double)t.copy_ns * 1e-9;
+    return WICK_OK;
+}
+
 /* The cpu bits of a level that runs here; NULL: of the best one that wick_setup left in. */
 static wick_status mask_of_level(const char *what, const char *level, uint32_t *mask,
                                  wick_error *err) {

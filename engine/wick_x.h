@@ -87,6 +87,13 @@ WICK_API wick_status wick_x_trace(wick_engine *e, int on, wick_error *err);
 WICK_API wick_status wick_x_trace_read(wick_engine *e,
                                        void (*on_row)(void *ud, const char *name, double seconds, uint64_t calls),
                                        void *ud, wick_error *err);
+/* What went between the host and devices while a trace was on: values, token ids, logits. Zeros on the cpu alone. */
+typedef struct wick_x_copies {
+    size_t size;
+    uint64_t n_put, n_get, put_bytes, get_bytes; /* to a device, from it */
+    double seconds;                              /* as they pass */
+} wick_x_copies;
+WICK_API wick_status wick_x_trace_copies(wick_engine *e, wick_x_copies *out, wick_error *err);
 
 /* Multiply-adds a second that `threads` threads reach with independent chains of the instruction that a level's
  * products use, as many as its registers hold: 24, on avx2 14. kind: "i8" or "f32". level NULL: the best that

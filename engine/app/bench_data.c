@@ -33,7 +33,7 @@ static int fields_of(const wk_bench *b, char hash[24], field f[FIELDS]) {
     const wk_bench_machine *m = &b->machine;
     hash[0] = 0;
     for (int i = 0; i < b->n_row; i++)
-        if (b->row[i].has_hash && strcmp(b->row[i].name, "decode") == 0)
+        if (b->row[i].has_hash && strcmp(b->row[i].name, "decode") == 0 && strcmp(b->row[i].device, "cpu") == 0)
             (void)snprintf(hash, 24, "%016llx", (unsigned long long)b->row[i].hash);
     double read = 0;
     for (int i = 0; i < b->n_row; i++)
@@ -108,6 +108,9 @@ static columns columns_of(const wk_bench *b, const wk_bench_row *r) {
     if (r->kind == WK_BENCH_AGAINST) c.share = wk_stat_of(r->share_sum, r->n).median;
     c.probe = probe_value(b, probe);
     if (probe >= 0) c.share_of = r->of_peak ? b->row[probe].peak : "read";
+    const double limit = r->of_peak ? r->limit_peak : r->limit_read;
+    if (limit > 0) c.probe = limit;
+    if (limit > 0) c.share_of = r->of_peak ? r->peak : "read";
     c.joules = wk_stat_of(r->joules, r->n).median;
     c.above_idle = c.joules > 0 ? above_idle(b, r) : 0;
     return c;
@@ -149,11 +152,24 @@ static void put_against(wk_buf *out, const wk_bench_row *r) {
                                  : "no difference");
 }
 
+static void put_copies(wk_buf *out, const wk_bench_row *r) {
+    (void)wk_buf_addf(out, ",\"gpu_layers\":%d,\"outside_bits\":%s", (int)r->gpu_layers,
+                      r->gpu_layers > 0 ? "true" : "false");
+    if (!r->n) return;
+    put_num(out, "p50_ms", wk_stat_of(r->p50, r->n).median);
+    put_num(out, "p99_ms", wk_stat_of(r->p99, r->n).median);
+    put_num(out, "put_bytes", r->put_bytes);
+    put_num(out, "get_bytes", r->get_bytes);
+    put_num(out, "copy_ms", 1e3 * r->copy_s);
+    put_known(out, "joules_device", wk_stat_of(r->dev_joules, r->n).median);
+}
+
 /* The members of a row, after "kind". */
 static void put_row(const wk_bench *b, wk_buf *out, const wk_bench_row *r) {
     const columns c = columns_of(b, r);
     (void)wk_buf_addf(out, "\"kind\":\"%s\"", wk_data_kind(r->kind));
     put_text(out, "name", r->name);
+    put_text(out, "device", r->device);
     put_text(out, "unit", r->unit);
     (void)wk_buf_addf(out, ",\"less_is_better\":%s,\"n\":%d", r->less_is_better ? "true" : "false",
                       r->n);
@@ -175,6 +191,7 @@ static void put_row(const wk_bench *b, wk_buf *out, const wk_bench_row *r) {
     if (r->has_hash) (void)wk_buf_addf(out, ",\"logits\":\"%016llx\"", (unsigned long long)r->hash);
     if (r->hash_differs) (void)wk_buf_adds(out, ",\"logits_differ\":true");
     if (r->kind == WK_BENCH_AGAINST) put_against(out, r);
+    if (b->n_target && r->kind == WK_BENCH_ENGINE) put_copies(out, r);
     put_text(out, "note", r->note);
 }
 
@@ -212,6 +229,34 @@ static void put_rows(wk_bench *b) {
     (void)wk_buf_addc(out, ']');
 }
 
+static void put_devices(wk_bench *b) {
+    wk_buf *out = &b->emit->line;
+    wk_emit_key(b->emit, "devices");
+    for (int i = 0; i < b->n_target; i++) {
+        const wk_bench_target *t = &b->target[i];
+        (void)wk_buf_addf(out, "%s{\"device\":", i ? "," : "[");
+        wk_json_put_str(out, wk_cstr(t->label));
+        put_text(out, "name", t->info.name);
+        put_text(out, "driver", t->info.driver);
+        put_text(out, "why", t->why);
+        put_text(out, "energy", t->is_cpu ? energy_word(&b->energy) : t->nvml.why[0] ? t->nvml.why : "nvml");
+        put_known(out, "read_gb_s", t->info.read_rate / 1e9);
+        put_known(out, "put_gb_s", t->info.put_rate / 1e9);
+        put_known(out, "get_gb_s", t->info.get_rate / 1e9);
+        put_known(out, "i8_gop_s", t->info.int8_rate / 1e9);
+        put_known(out, "f16_gop_s", t->info.f16_rate / 1e9);
+        (void)wk_buf_addc(out, '}');
+    }
+    (void)wk_buf_addc(out, ']');
+    wk_emit_key(b->emit, "verdicts");
+    (void)wk_buf_addc(out, '[');
+    for (int i = 0; i < b->n_line; i++) {
+        if (i) (void)wk_buf_addc(out, ',');
+        wk_json_put_str(out, wk_cstr(b->line[i]));
+    }
+    (void)wk_buf_addc(out, ']');
+}
+
 void wk_data_json(wk_bench *b) {
     if (b->emit->mode == WK_EMIT_JSONL) put_events(b);
     wk_emit_begin(b->emit, "done");
@@ -223,6 +268,7 @@ void wk_data_json(wk_bench *b) {
         put_work(b, &b->emit->line);
         (void)wk_buf_addc(&b->emit->line, ']');
     }
+    if (b->n_target) put_devices(b);
     wk_emit_bool(b->emit, "complete", !b->stopped);
     wk_emit_done(b->emit);
 }
@@ -254,6 +300,10 @@ static void csv_row(const wk_bench *b, wk_buf *out, const wk_bench_row *r, const
     for (size_t i = 0; i < WK_COUNT(v); i++) csv_num(out, v[i]);
     csv_text(out, c.share > 0 ? c.share_of : "");
     csv_text(out, r->note);
+    csv_text(out, r->device);
+    const double d[] = {r->gpu_layers, wk_stat_of(r->p50, r->n).median, wk_stat_of(r->p99, r->n).median, r->put_bytes,
+                        r->get_bytes, 1e3 * r->copy_s, wk_stat_of(r->dev_joules, r->n).median};
+    for (size_t i = 0; i < WK_COUNT(d); i++) csv_num(out, d[i]);
     for (int i = 0; i < n; i++) {
         if (f[i].text)
             csv_text(out, f[i].text);
@@ -270,7 +320,7 @@ void wk_data_csv(const wk_bench *b, wk_buf *out) {
     const int n = fields_of(b, hash, f);
     (void)wk_buf_adds(out, "kind,name,who,unit,n,median,p10,p90,ms_per_pass,share,probe,joules_per_"
                            "token,ratio,ratio_low,"
-                           "ratio_high,share_of,note");
+                           "ratio_high,share_of,note,device,gpu_layers,p50_ms,p99_ms,put_bytes,get_bytes,copy_ms,joules_device");
     for (int i = 0; i < n; i++) (void)wk_buf_addf(out, ",%s", f[i].key);
     (void)wk_buf_adds(out, ",state\n");
     for (int i = 0; i < b->n_row; i++) csv_row(b, out, &b->row[i], f, n);

@@ -29,12 +29,14 @@ static wk_bench_row *row_named(gate *g, const wk_json *old) {
     const wk_str kind = wk_json_str(wk_json_get(old, "kind")),
                  name = wk_json_str(wk_json_get(old, "name")),
                  who = wk_json_str(wk_json_get(old, "who"));
+    wk_str device = wk_json_str(wk_json_get(old, "device"));
+    if (!device.n) device = WK_STR("cpu"); /* of before there were others */
     for (int i = 0; i < g->b->n_row; i++) {
         wk_bench_row *r = &g->b->row[i];
         if (r->kind == WK_BENCH_PROBE || !wk_str_is(kind, wk_data_kind(r->kind)) ||
             !wk_str_is(name, r->name))
             continue;
-        if (wk_str_is(who, r->who)) return r;
+        if (wk_str_is(who, r->who) && wk_str_is(device, r->device)) return r;
     }
     return NULL;
 }

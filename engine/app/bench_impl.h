@@ -3,6 +3,7 @@
  *   bench_wish      options -> what is to be measured         bench_machine  the block that says where
  *   bench_round     rows, shuffled rounds, probes             bench_answer   load, first token, gaps (end to end)
  *   bench_kernel    formats alone, peaks alone                bench_trace    time by kind of work
+ *   bench_device    devices side by side                  bench_cross    from where on one is ahead
  *   bench_peer      other programs in turn (bench_child)      bench_gate     against an older result
  *   bench_text      Markdown       bench_data  JSON, CSV      bench_plot     SVG
  *
@@ -19,6 +20,7 @@
 #include "engine/app/bench_stat.h"
 #include "engine/app/emit.h"
 #include "engine/app/energy.h"
+#include "engine/app/energy_nvml.h"
 #include "engine/app/out.h"
 #include "engine/wick.h"
 #include "engine/wick_x.h"
@@ -43,7 +45,7 @@ typedef enum wk_bench_kind {
 /* What --only names, in the order of its words. */
 enum { WK_ONLY_PREFILL = 1, WK_ONLY_DECODE = 2, WK_ONLY_BATCH = 4, WK_ONLY_ANSWER = 8, WK_ONLY_LOAD = 16 };
 enum { WK_BENCH_MD, WK_BENCH_CSV, WK_BENCH_JSON, WK_BENCH_JSONL, WK_BENCH_SVG };
-enum { WK_BENCH_CPU, WK_BENCH_CUDA, WK_BENCH_BOTH }; /* words of --device */
+enum { WK_BENCH_DEVICES = 4, WK_BENCH_LINES = 32 };
 
 typedef struct wk_bench_list {
     int n;
@@ -58,7 +60,24 @@ typedef struct wk_bench_wish {
     unsigned only;
     double soak; /* seconds, 0: none */
     bool has_model;
+    int n_device; /* --device; "cpu" alone: 1 */
+    char device[WK_BENCH_DEVICES][256];
+    bool devices; /* --device names more than the cpu */
 } wk_bench_wish;
+
+/* A device of --device with its engine; the row's pointers below are those of the device in use. */
+typedef struct wk_bench_target {
+    char spec[256], label[64]; /* as the options take it; "cpu", "cuda:0" */
+    char why[256];             /* it cannot be used: a sentence; else "" */
+    bool is_cpu;
+    int32_t layers;            /* as gpu_layers of the options */
+    wick_x_device info;        /* not of the cpu */
+    wk_nvml nvml;
+    wick_model *model;
+    wick_engine *engine;
+    wick_stats stats;
+    wick_x_cost cost;
+} wk_bench_target;
 
 typedef struct wk_bench wk_bench;
 typedef struct wk_bench_row wk_bench_row;
@@ -87,6 +106,13 @@ struct wk_bench_row {
     double pack_s;                /* kernel */
     bool has_hash, hash_differs;
     uint64_t hash;
+    char device[64]; /* label of the device that computes: "cpu" */
+    int target;      /* of the bench, where there are devices */
+    int32_t gpu_layers;                     /* of a row of the sweep of splits, else of the device */
+    double limit_read, limit_peak;          /* of a device, in GB/s and GOP/s; 0: not measured, or the cpu */
+    double put_bytes, get_bytes, copy_s;    /* for each token, between host and device */
+    double p50[WK_BENCH_ROUNDS], p99[WK_BENCH_ROUNDS]; /* ms of a pass */
+    double dev_joules[WK_BENCH_ROUNDS];     /* of the device, as joules; 0: not readable */
     char who[24];   /* against: which program */
     wk_interval ratio; /* against: wick / that program; 0: none */
     double share_sum[WK_BENCH_ROUNDS]; /* against: the share that the row of wick reported */
@@ -129,6 +155,12 @@ struct wk_bench {
     int n_work;
     wk_bench_work work[24];
     char drift[200];    /* of --soak */
+    int n_target, use;  /* devices side by side, 0: the cpu alone; the one in use */
+    bool sweeping;      /* the engine is that of a split, no target's */
+    bool keep_depth;    /* no deep rows are given up for what does not fit */
+    wk_bench_target target[WK_BENCH_DEVICES];
+    int n_line;
+    char line[WK_BENCH_LINES][400]; /* verdicts, in words */
     bool opened;        /* once: what the library warned of has been said */
     bool stopped;       /* by a signal: what there is is printed */
     int n_loss;         /* of --gate */
@@ -136,6 +168,9 @@ struct wk_bench {
 
 /* bench_wish.c */
 wick_status wk_wish_read(wk_bench_wish *w, const wk_args *a, wick_error *err);
+
+/* cmd_bench.c: names of the model and its engine, into the machine block. */
+void wk_bench_put_model(wk_bench *b);
 
 /* bench_machine.c */
 void wk_machine_block(wk_bench *b);
@@ -154,6 +189,7 @@ wk_bench_row *wk_round_row(wk_bench *b, wk_bench_kind kind, const char *unit, co
 int wk_round_read_probe(wk_bench *b, double bytes, int threads);
 int wk_round_peak_probe(wk_bench *b, const char *peak, int threads);
 void wk_round_rows(wk_bench *b);
+wk_bench_fn wk_pass_measure; /* of rows that are passes */
 /* One try of each row, which also warms up, then the rounds, each in an order of its own. */
 wick_status wk_round_run(wk_bench *b, int rounds, wick_error *err);
 wick_status wk_round_soak(wk_bench *b, wick_error *err);
@@ -172,6 +208,22 @@ void wk_kernel_peaks(wk_bench *b);
 
 /* bench_trace.c */
 wick_status wk_trace_work(wk_bench *b, wick_error *err);
+
+/* bench_device.c: --device. all: engines of all targets, rows, rounds, splits, verdicts. What cannot be used becomes a
+ * row that says why. */
+wick_status wk_device_list(wk_bench_wish *w, const char *text, wick_error *err);
+wick_status wk_device_all(wk_bench *b, wick_error *err);
+void wk_device_look(wk_bench *b);               /* targets of the wish: what they are */
+wick_status wk_device_open(wk_bench *b, int i, wick_error *err); /* E_DEVICE or E_FIT: kept in why */
+void wk_device_use(wk_bench *b, int i);
+void wk_device_keep(wk_bench *b, int i); /* what is open is the target's */
+void wk_device_close(wk_bench *b); /* all of them */
+void wk_device_missing(wk_bench *b, int i);
+void wk_device_mark(wk_bench *b, int first_row, int i); /* rows from there on are of target i */
+wick_status wk_device_copies(wk_bench *b, wk_bench_row *r, wick_error *err);
+/* bench_sweep.c: layers on the device, none to all; bench_verdict.c: b->line. */
+wick_status wk_sweep_run(wk_bench *b, int i, wick_error *err);
+void wk_verdict_lines(wk_bench *b);
 
 /* bench_peer.c */
 wick_status wk_peer_run(wk_bench *b, wick_error *err);

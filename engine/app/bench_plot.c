@@ -14,7 +14,8 @@ typedef struct chart {
 static const chart charts[] = {
     {"prefill ", "Prompt speed by length", "tokens of the prompt", true},
     {"decode", "Decoding behind a context", "tokens before", false},
-    {"batch ", "Decoding for several at once, all together", "sequences", true}};
+    {"batch ", "Decoding for several at once, all together", "sequences", true},
+    {"split ", "Decoding with layers on a device", "layers on the device", false}};
 static const double reading_speed = 5; /* tokens a second that a person reads */
 
 /* The number that a row's name ends with: "prefill 512", "decode @8192", "decode". */
@@ -24,16 +25,24 @@ static double place_of(const char *name) {
     return v;
 }
 
-static bool belongs(const wk_bench_row *r, const chart *c, const char *who) {
+/* What one series is: a program, or a device. */
+static const char *series_name(const wk_bench *b, const wk_bench_row *r) {
+    return r->who[0] ? r->who : b->n_target ? r->device : "";
+}
+
+static bool is_split(const wk_bench_row *r) { return strncmp(r->name, "split ", 6) == 0; }
+
+static bool belongs(const wk_bench *b, const wk_bench_row *r, const chart *c, const char *who) {
     if (r->n == 0 || (r->kind != WK_BENCH_ENGINE && r->kind != WK_BENCH_AGAINST)) return false;
-    return strncmp(r->name, c->prefix, strlen(c->prefix)) == 0 && strcmp(r->who, who) == 0;
+    return strncmp(r->name, c->prefix, strlen(c->prefix)) == 0 && strcmp(series_name(b, r), who) == 0 &&
+           (!is_split(r) || r->n_tok == 1);
 }
 
 static void add_points(const wk_bench *b, const chart *c, const char *who, wk_svg_series *s) {
     for (int i = 0; i < b->n_row && s->n < WK_SVG_POINTS; i++) {
-        if (!belongs(&b->row[i], c, who)) continue;
+        if (!belongs(b, &b->row[i], c, who)) continue;
         const wk_stat t = wk_stat_of(b->row[i].value, b->row[i].n);
-        s->x[s->n] = place_of(b->row[i].name);
+        s->x[s->n] = is_split(&b->row[i]) ? b->row[i].gpu_layers : place_of(b->row[i].name);
         s->y[s->n] = t.median;
         s->low[s->n] = t.p10;
         s->high[s->n++] = t.p90;
@@ -44,8 +53,8 @@ static void add_points(const wk_bench *b, const chart *c, const char *who, wk_sv
 static int series_of(const wk_bench *b, const chart *c, wk_svg_series *s) {
     int n = 0;
     for (int i = 0; i < b->n_row && n < WK_SVG_SERIES; i++) {
-        const char *who = b->row[i].who;
-        bool known = !belongs(&b->row[i], c, who);
+        const char *who = series_name(b, &b->row[i]);
+        bool known = !belongs(b, &b->row[i], c, who);
         for (int k = 0; k < n; k++) known |= wk_str_is(s[k].name, who);
         if (known) continue;
         s[n] = (wk_svg_series){.name = wk_cstr(who)};

@@ -89,6 +89,8 @@ static wick_engine_options engine_options(const wk_bench *b) {
     o.max_seqs = clients;
     o.no_prefix_cache = 1;
     o.progress = on_pack;
+    o.device = b->n_target ? b->target[b->use].spec : "cpu";
+    o.gpu_layers = b->n_target ? b->target[b->use].layers : 0;
     return o;
 }
 
@@ -112,7 +114,7 @@ static wick_status open_engine(wk_bench *b, wick_error *err) {
 
 wick_status wk_round_open(wk_bench *b, wick_error *err) {
     wick_status rc = open_engine(b, err);
-    while (rc == WICK_E_FIT && !b->args->v[WK_ARG_CTX].given && deepest(b) > 0) {
+    while (rc == WICK_E_FIT && !b->keep_depth && !b->args->v[WK_ARG_CTX].given && deepest(b) > 0) {
         wk_round_close(b);
         b->depth_limit = deepest(b) - 1;
         rc = open_engine(b, err);
@@ -140,6 +142,8 @@ wk_bench_row *wk_round_row(wk_bench *b, wk_bench_kind kind, const char *unit, co
     wk_bench_row *r = &b->row[b->n_row++];
     va_list ap;
     *r = (wk_bench_row){.unit = unit, .kind = kind, .read_probe = -1, .peak_probe = -1, .base = -1};
+    (void)snprintf(r->device, sizeof(r->device), "%s", b->n_target ? b->target[b->use].label : "cpu");
+    r->target = b->use;
     va_start(ap, fmt);
     (void)vsnprintf(r->name, sizeof(r->name), fmt, ap); /* names of rows are short */
     va_end(ap);
@@ -210,20 +214,25 @@ static int32_t passes_of(const wk_bench_row *r, double seconds) {
     return n < 1 ? 1 : n > 256 ? 256 : (int32_t)n;
 }
 
-static wick_status measure_pass(wk_bench *b, wk_bench_row *r, int round, wick_error *err) {
+wick_status wk_pass_measure(wk_bench *b, wk_bench_row *r, int round, wick_error *err) {
     wick_x_pass o = {
         .size = sizeof(o), .n_seq = r->n_seq, .n_tok = r->n_tok, .depth = r->depth, .warmup = 1};
     uint64_t hash = 0;
     double sum = 0;
     o.reps = round < 0 ? 1 : r->reps;
-    const double joules = wk_energy_read(&b->energy);
+    const wk_nvml *nvml = &b->target[r->target].nvml;
+    const double joules = wk_energy_read(&b->energy), dev_joules = wk_nvml_read(nvml);
     WK_TRY(wick_x_pass_run(b->engine, &o, b->passes, &hash, err));
     const double used = wk_energy_read(&b->energy) - joules;
     for (int32_t i = 0; i < o.reps; i++) sum += b->passes[i];
     if (round < 0) {
         r->reps = passes_of(r, sum);
-        return WICK_OK;
+        return b->n_target ? wk_device_copies(b, r, err) : WICK_OK;
     }
+    wk_stat_sort(b->passes, o.reps);
+    r->p50[round] = 1e3 * wk_stat_percentile(b->passes, o.reps, 50);
+    r->p99[round] = 1e3 * wk_stat_percentile(b->passes, o.reps, 99);
+    r->dev_joules[round] = (wk_nvml_read(nvml) - dev_joules) / (r->per_pass * (o.reps + o.warmup));
     r->seconds[round] = sum;
     r->value[round] = sum > 0 ? r->per_pass * o.reps / sum : 0;
     r->joules[round] = used / (r->per_pass * (o.reps + o.warmup));
@@ -269,7 +278,7 @@ static wk_bench_row *pass_row(wk_bench *b, const work *w, const char *name) {
     r->unit_bytes = w->bytes / r->per_pass;
     r->unit_macs = w->macs / r->per_pass;
     if (!fits(b, r)) return r;
-    r->measure = measure_pass;
+    r->measure = wk_pass_measure;
     r->peak_probe = wk_round_peak_probe(b, peak, b->stats.threads);
     r->read_probe = wk_round_read_probe(b, w->footprint, b->stats.threads);
     if (r->read_probe < 0)
@@ -350,6 +359,7 @@ static void shuffle(wk_bench *b, int *order, int n) {
 
 /* A row that does not fit or is not supported says so and is left out; anything else ends the measurement. */
 static wick_status measure(wk_bench *b, wk_bench_row *r, int round, wick_error *err) {
+    wk_device_use(b, r->target);
     wick_status rc = r->measure(b, r, round, err);
     wk_round_step(b);
     if (rc == WICK_E_FIT || rc == WICK_E_UNSUPPORTED) {
@@ -386,7 +396,10 @@ wick_status wk_round_run(wk_bench *b, int rounds, wick_error *err) {
 double wk_round_share(const wk_bench *b, const wk_bench_row *r, bool of_peak) {
     double share[WK_BENCH_ROUNDS];
     const int probe = of_peak ? r->peak_probe : r->read_probe;
+    const double limit = of_peak ? r->limit_peak : r->limit_read;
     int n = 0;
+    if (limit > 0 && r->n)
+        return wk_stat_of(r->value, r->n).median * (of_peak ? 2 * r->unit_macs : r->unit_bytes) / 1e9 / limit;
     if (probe < 0) return 0;
     const wk_bench_row *p = &b->row[probe];
     for (int i = 0; i < r->n && i < p->n; i++) {

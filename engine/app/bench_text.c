@@ -45,7 +45,11 @@ static double probe_of(const wk_bench *b, int probe) {
 static void limit_of(const wk_bench *b, const wk_bench_row *r, bool of_peak, char *out,
                      size_t cap) {
     const int probe = of_peak ? r->peak_probe : r->read_probe;
+    const double limit = of_peak ? r->limit_peak : r->limit_read;
     out[0] = 0;
+    if (limit > 0)
+        (void)snprintf(out, cap, "%.*f %s %s of %s", limit < 99.95 ? 1 : 0, limit, of_peak ? "GOP/s" : "GB/s",
+                       of_peak ? r->peak : "read", r->device);
     if (probe < 0 || !b->row[probe].n) return;
     const double v = probe_of(b, probe);
     (void)snprintf(out, cap, "%.*f %s %s", v < 99.95 ? 1 : 0, v, b->row[probe].unit,
@@ -81,9 +85,9 @@ static void remarks(const wk_bench *b, const wk_bench_row *r, char *out, size_t 
         const double ratio = step_ratio(b, r, &s);
         const char *base = b->row[r->base].name;
         if (s.p10 <= 1 && s.p90 >= 1)
-            n += (size_t)snprintf(out + n, cap - n, "; step no different from %s", base);
+            n += (size_t)snprintf(out + n, cap - n, "%sstep no different from %s", n ? "; " : "", base);
         else
-            n += (size_t)snprintf(out + n, cap - n, "; step %.2fx of %s", ratio, base);
+            n += (size_t)snprintf(out + n, cap - n, "%sstep %.2fx of %s", n ? "; " : "", ratio, base);
     }
     if (r->note[0] && n < cap)
         n += (size_t)snprintf(out + n, cap - n, "%s%s", n ? "; " : "", r->note);
@@ -99,7 +103,7 @@ static void put_range(wk_table *t, const wk_stat *s) {
 }
 
 static void put_energy(wk_table *t, const wk_bench *b, const wk_bench_row *r) {
-    const double gross = 1e3 * wk_stat_of(r->joules, r->n).median;
+    const double gross = 1e3 * (wk_stat_of(r->joules, r->n).median + wk_stat_of(r->dev_joules, r->n).median);
     if (gross <= 0)
         wk_table_cell(t, "%s", "");
     else if (b->energy.source == WK_ENERGY_WATTS)
@@ -108,14 +112,34 @@ static void put_energy(wk_table *t, const wk_bench *b, const wk_bench_row *r) {
         wk_table_cell(t, "%s", num(gross).text);
 }
 
+static bool has_energy(const wk_bench *b) {
+    bool card = false;
+    for (int i = 0; i < b->n_row; i++) card |= b->row[i].n && wk_stat_of(b->row[i].dev_joules, b->row[i].n).median > 0;
+    return card || b->energy.source != WK_ENERGY_NONE;
+}
+
+static void put_device_head(wk_table *t) {
+    static const char *const head[] = {"device", "pass p50 ms", "p99", "copied B/tok", "copy ms/tok"};
+    for (size_t i = 0; i < WK_COUNT(head); i++) wk_table_cell(t, "%s", head[i]);
+}
+
+static void put_device(wk_table *t, const wk_bench_row *r) {
+    wk_table_cell(t, "%s", r->device);
+    wk_table_cell(t, "%s", r->n ? num(wk_stat_of(r->p50, r->n).median).text : "");
+    wk_table_cell(t, "%s", r->n ? num(wk_stat_of(r->p99, r->n).median).text : "");
+    wk_table_cell(t, "%.0f", r->put_bytes + r->get_bytes);
+    wk_table_cell(t, "%s", r->copy_s > 0 ? num(1e3 * r->copy_s).text : "");
+}
+
 static void put_engine(const wk_bench *b, wk_buf *out) {
-    const bool energy = b->energy.source != WK_ENERGY_NONE;
+    const bool energy = has_energy(b), many = b->n_target > 0;
     wk_table t;
     char text[WK_TABLE_CELL];
-    wk_table_init(&t, energy ? "lrrrrrl" : "lrrrrl");
+    wk_table_init(&t, many ? energy ? "lrrrrlrrrrrl" : "lrrrrlrrrrl" : energy ? "lrrrrrl" : "lrrrrl");
     static const char *const head[] = {"engine: passes alone", "tok/s", "p10 .. p90", "ms/pass",
                                        "share"};
     for (size_t i = 0; i < WK_COUNT(head); i++) wk_table_cell(&t, "%s", head[i]);
+    if (many) put_device_head(&t);
     if (energy) wk_table_cell(&t, "%s", "mJ/tok");
     wk_table_cell(&t, "%s", "of what the machine gave");
     for (int i = 0; i < b->n_row; i++) {
@@ -129,6 +153,7 @@ static void put_engine(const wk_bench *b, wk_buf *out) {
                       s.median > 0 && r->per_pass > 0 ? num(1e3 * r->per_pass / s.median).text
                                                       : "");
         wk_table_cell(&t, "%s", percent(wk_round_share(b, r, r->of_peak)).text);
+        if (many) put_device(&t, r);
         if (energy) put_energy(&t, b, r);
         remarks(b, r, text, sizeof(text));
         wk_table_cell(&t, "%s", text);
@@ -152,7 +177,10 @@ static void put_plain(const wk_bench *b, wk_bench_kind kind, const char *title, 
         const wk_bench_row *r = &b->row[i];
         if (r->kind != kind) continue;
         const wk_stat s = wk_stat_of(r->value, r->n);
-        wk_table_cell(&t, "%s", r->name);
+        if (b->n_target)
+            wk_table_cell(&t, "%s, %s", r->name, r->device);
+        else
+            wk_table_cell(&t, "%s", r->name);
         wk_table_cell(&t, "%s", r->n ? num(s.median).text : "-");
         wk_table_cell(&t, "%s", r->n ? r->unit : "");
         put_range(&t, &s);
@@ -306,7 +334,8 @@ static void put_machine(const wk_bench *b, wk_buf *out) {
         line(&t, "model", text);
     }
     for (int i = 0; i < b->n_row; i++) {
-        if (!b->row[i].has_hash || strncmp(b->row[i].name, "decode", 7) != 0) continue;
+        if (!b->row[i].has_hash || strncmp(b->row[i].name, "decode", 7) != 0 || strcmp(b->row[i].device, "cpu") != 0)
+            continue;
         (void)snprintf(text, sizeof(text), "%016llx (last logits of decode)",
                        (unsigned long long)b->row[i].hash);
         line(&t, "logits", text);
@@ -338,5 +367,7 @@ void wk_text_put(const wk_bench *b, wk_buf *out) {
         !has_kind(b, WK_BENCH_KERNEL) && has_kind(b, WK_BENCH_PROBE))
         put_plain(b, WK_BENCH_PROBE, "peaks", out);
     if (b->n_work) put_work(b, out);
+    for (int i = 0; i < b->n_line; i++) (void)wk_buf_addf(out, "- %s\n", b->line[i]);
+    if (b->n_line) (void)wk_buf_addc(out, '\n');
     put_machine(b, out);
 }

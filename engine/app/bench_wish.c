@@ -87,5 +87,8 @@ wick_status wk_wish_read(wk_bench_wish *w, const wk_args *a, wick_error *err) {
         w->only = WK_ONLY_PREFILL | WK_ONLY_DECODE | WK_ONLY_BATCH | WK_ONLY_ANSWER | WK_ONLY_LOAD;
     if (a->v[WK_ARG_SOAK].given) WK_TRY(wk_args_time(&w->soak, "soak", a->v[WK_ARG_SOAK].s, err));
     w->format = format_of(a);
+    WK_TRY(wk_device_list(w, a->v[WK_ARG_BENCH_DEVICE].s, err));
+    if (w->devices && peers)
+        return wk_fail(err, WICK_E_ARG, "--device compares devices of this program, --against other programs: one of them");
     return WICK_OK;
 }

@@ -44,7 +44,7 @@ static void put_memory(wk_bench *b) {
     }
 }
 
-static void put_model(wk_bench *b) {
+void wk_bench_put_model(wk_bench *b) {
     static const char *const kv[] = {"f16", "f32", "bf16", "q8_0"};
     wk_bench_machine *m = &b->machine;
     char name[96] = "";
@@ -63,7 +63,7 @@ static void put_model(wk_bench *b) {
 /* The peers' file: opened for its names, so that no engine stands beside theirs. */
 static wick_status bench_peers(wk_bench *b, wick_error *err) {
     WK_TRY(wick_model_open(b->args->model_path, NULL, &b->model, err));
-    put_model(b);
+    wk_bench_put_model(b);
     wk_round_close(b);
     return wk_peer_run(b, err);
 }
@@ -72,9 +72,10 @@ static wick_status bench_model(wk_bench *b, wick_error *err) {
     WK_TRY(wk_machine_model(b, err));
     if (b->args->v[WK_ARG_AGAINST].given) return bench_peers(b, err);
     WK_TRY(wk_round_setup(b, err));
+    if (b->wish.devices) return wk_device_all(b, err);
     WK_TRY(b->wish.only & WK_ONLY_LOAD ? wk_answer_load(b, err) : wk_round_open(b, err));
     if (!b->engine) return WICK_OK; /* stopped before anything was open */
-    put_model(b);
+    wk_bench_put_model(b);
     const wk_bench_machine *m = &b->machine;
     wk_say(b->emit->quiet, "%s %s \xc2\xb7 ctx %d \xc2\xb7 kv %s \xc2\xb7 threads %s \xc2\xb7 cpu %s\n", m->name,
            m->format, m->n_ctx, m->kv, m->threads, m->level);
@@ -93,14 +94,6 @@ static wick_status bench_machine(wk_bench *b, wick_error *err) {
     if (wk_flag(b->args, WK_ARG_PEAKS)) wk_kernel_peaks(b);
     if (wk_flag(b->args, WK_ARG_KERNELS)) wk_kernel_rows(b);
     return wk_round_run(b, b->wish.reps, err);
-}
-
-static void put_device(wk_bench *b) {
-    if (b->args->v[WK_ARG_BENCH_DEVICE].i == WK_BENCH_CPU) return;
-    wk_bench_row *r = wk_round_row(b, WK_BENCH_ENGINE, "tok/s", "cuda");
-    if (!r) return;
-    r->failed = true;
-    (void)snprintf(r->note, sizeof(r->note), "not measured: this build has no module for cuda");
 }
 
 /* The model when one is named or needed; kernels and peaks do without. */
@@ -124,7 +117,6 @@ static wick_status run(wk_bench *b, wk_args *a, wk_buf *gate, wick_error *err) {
     wk_machine_block(b);
     wk_energy_open(&b->energy, "", a->v[WK_ARG_WATTS].d);
     WK_TRY(b->wish.has_model ? bench_model(b, err) : bench_machine(b, err));
-    put_device(b);
     put_memory(b);
     if (a->v[WK_ARG_GATE].given) WK_TRY(wk_gate_check(b, gate, err));
     put_result(b, gate);

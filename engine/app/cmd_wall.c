@@ -77,8 +77,11 @@ static wick_status serve(wk_wall *w, wick_error *err) {
     w->clock_mhz[0] = clock_now();
     wk_wall_machine_rows(w);
     wk_wall_serve_rows(w);
-    WK_TRY(wk_round_run(b, w->rounds, err));
+    wick_status rc = wk_wall_device_rows(w, err);
+    if (!rc) rc = wk_round_run(b, w->rounds, err);
     stop_rows(w);
+    wk_wall_device_close(w);
+    WK_TRY(rc);
     WK_TRY(wk_wall_serve_sweep(w, err));
     wk_round_close(b);
     return WICK_OK;
@@ -148,14 +151,6 @@ static wick_status gaps(wk_wall *w, wick_error *err) {
     return rc;
 }
 
-static void put_device(wk_wall *w) {
-    if (w->args.v[WK_ARG_WALL_DEVICE].i == WK_BENCH_CPU) return;
-    wk_bench_row *r = wk_round_row(&w->b, WK_BENCH_ENGINE, "tok/s", "cuda");
-    if (!r) return;
-    r->failed = true;
-    (void)snprintf(r->note, sizeof(r->note), "not measured: this build has no module for cuda");
-}
-
 static wick_status measure(wk_wall *w, wick_error *err) {
     static wick_status (*const part[])(wk_wall *, wick_error *) = {serve, train, memory, gaps};
     for (size_t i = 0; i < WK_COUNT(part) && !wk_round_stopped(&w->b); i++) {
@@ -197,20 +192,22 @@ static wick_status run(wk_wall *w, wick_error *err) {
     w->quick = wk_flag(&w->args, WK_ARG_QUICK);
     (void)snprintf(w->base, sizeof(w->base), "%s", w->args.model_path);
     set_wish(w);
+    WK_TRY(wk_wall_device_list(w, err));
     wk_machine_block(b);
     WK_TRY(wk_machine_model(b, err));
     wk_energy_open(&b->energy, "", w->args.v[WK_ARG_WATTS].d);
     WK_TRY(wk_round_setup(b, err));
     WK_TRY(wk_wall_folder(w, err));
     WK_TRY(measure(w, err));
-    put_device(w);
     return put_result(w, err);
 }
 
 static int exit_code(const wk_wall *w) {
     if (wk_signals_terminated()) return wk_signals_terminated();
     if (w->b.stopped) return 130;
-    return w->args.v[WK_ARG_WALL_DEVICE].i == WK_BENCH_CPU ? 0 : 1; /* asked for, and not there */
+    for (int i = 0; i < w->b.n_row; i++)
+        if (w->b.row[i].failed && wk_wall_is_device(&w->b.row[i])) return 1; /* asked for, and not there */
+    return 0;
 }
 
 static wick_status make_room(wk_wall *w, wick_error *err) {

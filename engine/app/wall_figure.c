@@ -161,7 +161,7 @@ bool wk_wall_roofline(const wk_wall *w, wk_buf *out) {
     for (int i = 0; i < n; i++) {
         wk_fig_hold(wk_fig_cell(w, t, i, 1), &xl, &xh);
         wk_fig_hold(wk_fig_cell(w, t, i, 2), &yl, &yh);
-        if (shape_of(wk_fig_name(w, t, i)) == 0) last = i;
+        if (wk_str_starts(wk_fig_name(w, t, i), WK_STR("decode, "))) last = i;
     }
     wk_fig_hold(wk_wall_gpus[0].flops / 1e9, &yl, &yh);
     const wk_svg_axis x = wk_fig_decades(xl, xh, WK_FIG_LEFT, WK_FIG_W - WK_FIG_RIGHT), y = wk_fig_decades(yl, yh, height - WK_FIG_BOTTOM, WK_FIG_TOP);

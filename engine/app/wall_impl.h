@@ -128,6 +128,13 @@ void wk_wall_serve_rows(wk_wall *w);
 wick_status wk_wall_serve_sweep(wk_wall *w, wick_error *err);
 wick_status wk_wall_gaps_take(wk_wall *w, wk_wall_gaps *out, int stall_every, wick_error *err);
 
+/* wall_device.c */
+wick_status wk_wall_device_list(wk_wall *w, wick_error *err);
+wick_status wk_wall_device_rows(wk_wall *w, wick_error *err);
+void wk_wall_device_close(wk_wall *w);
+bool wk_wall_is_device(const wk_bench_row *r);
+bool wk_wall_device_text(const wk_wall *w, char *out, size_t cap);
+
 /* wall_train.c */
 wick_x_train_options wk_wall_options(const wk_wall *w, wk_wall_job job);
 wick_status wk_wall_train_all(wk_wall *w, wick_error *err);

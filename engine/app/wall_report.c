@@ -62,13 +62,16 @@ static void put_machine(wk_wall *w) {
 static void put_row(wk_wall *w, const wk_bench_row *r) {
     const wk_stat s = wk_stat_of(r->value, r->n);
     const double bytes = wk_wall_median(r) * r->unit_bytes / 1e9, read = wk_wall_read(w) / 1e9;
-    wk_wall_say(w, "%s", r->name);
+    const bool device = wk_wall_is_device(r);
+    wk_wall_say(w, "%s%s%s", r->name, device ? " on " : "", device ? r->device : "");
     wk_wall_num(w, s.median);
     wk_wall_say(w, "%s", r->unit);
     wk_wall_num(w, s.p10);
     wk_wall_num(w, s.p90);
     wk_wall_num(w, r->n);
-    if (wk_wall_cached(w, r))
+    if (device)
+        wk_wall_say(w, "%s%soutside the promise on bits", r->note, r->note[0] ? "; " : "");
+    else if (wk_wall_cached(w, r))
         wk_wall_say(w, "cache-resident (%.1f GB/s of %.1f measured)%s%s", bytes, read, r->note[0] ? "; " : "", r->note);
     else if (r->n && r->of_peak && wk_round_share(&w->b, r, true) > 0)
         wk_wall_say(w, "%.0f %% of the %s peak%s%s", 100 * wk_round_share(&w->b, r, true), w->b.row[r->peak_probe].peak,
@@ -219,6 +222,11 @@ static void put_substitute(wk_wall *w) {
                     wk_wall_gpu_decode(w, gpu(), 32) / many);
     else
         wk_wall_say(w, "not measured");
+    char text[600];
+    if (wk_wall_device_text(w, text, sizeof(text))) {
+        wk_wall_say(w, "%s; %s is from its figures. NPU: not measured", text, gpu()->name);
+        return;
+    }
     wk_wall_say(w, "no GPU here: from its figures (%.0f TFLOP/s and %.1f TB/s sustained). NPU: not measured", gpu()->flops / 1e12,
                 gpu()->bytes / 1e12);
 }
@@ -255,6 +263,19 @@ static void point(wk_wall *w, const char *name, double flops, double bytes, doub
     wk_wall_num(w, flops > 0 ? rate / flops * bytes / 1e9 : 0);
 }
 
+/* The same work as the cpu's, at the rate of the device. */
+static void device_points(wk_wall *w) {
+    for (int i = 0; i < w->b.n_row; i++) {
+        const wk_bench_row *r = &w->b.row[i];
+        char name[128];
+        if (!wk_wall_is_device(r) || !r->n) continue;
+        const double flops = r->n_tok > 1 ? wk_wall_prefill_flops(w) : wk_wall_step_flops(w, 1),
+                     bytes = r->n_tok > 1 ? w->cost.weight_bytes : wk_wall_step_bytes(w, 1);
+        (void)snprintf(name, sizeof(name), "%s on %s", r->name, r->device);
+        point(w, name, flops, bytes, wk_wall_median(r) / r->n_tok * flops);
+    }
+}
+
 static void put_roofline(wk_wall *w) {
     static const char *const names[WK_JOB_COUNT] = {"training step", "training step, recompute", "LoRA step"};
     char name[64];
@@ -269,6 +290,7 @@ static void put_roofline(wk_wall *w) {
     if (w->prefill && w->prefill->n)
         point(w, "prefill 512", wk_wall_prefill_flops(w), w->cost.weight_bytes,
               wk_wall_median(w->prefill) / w->prefill->n_tok * wk_wall_prefill_flops(w));
+    device_points(w);
     for (int j = 0; j < WK_JOB_COUNT; j++)
         if (wk_wall_train_rate(w, (wk_wall_job)j) > 0)
             point(w, names[j], wk_wall_train_flops(w, (wk_wall_job)j), wk_wall_train_bytes(w, (wk_wall_job)j),
