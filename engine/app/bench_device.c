@@ -21,6 +21,7 @@ static bool is_spec(const char *p, size_t n) {
 }
 
 wick_status wk_device_list(wk_bench_wish *w, const char *text, wick_error *err) {
+    if (!text) text = "cpu"; /* not given */
     w->n_device = 0;
     w->devices = strcmp(text, "cpu") != 0;
     for (const char *p = text;;) {
@@ -77,7 +78,7 @@ static void look_at(wk_bench_target *t, const char *spec) {
     if (wick_x_devices(spec, 1, on_device, t, &why))
         (void)snprintf(t->why, sizeof(t->why), "%.255s", why.message);
     else if (!t->info.size)
-        (void)snprintf(t->why, sizeof(t->why), "there is no such device");
+        (void)snprintf(t->why, sizeof(t->why), "there is no device %.60s", t->label);
     if (strncmp(t->label, "cuda", 4) == 0)
         wk_nvml_open(&t->nvml, "libnvidia-ml.so.1");
     else

@@ -14,6 +14,7 @@ WICK, MODULE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 TINY = "tests/golden/tiny/llama.gguf"
 SMALL = ["--pp", "1,16", "--tg", "8", "--depth", "0,64", "--clients", "1,2", "--reps", "2"]
 BOTH = ["--device", "cpu," + MODULE]
+FEW = ["--only", "prefill,decode"] + SMALL
 passed = failed = 0
 
 
@@ -85,19 +86,19 @@ def outputs():
     head = next(l for l in out.split("\n") if l.startswith("| engine")).split("|")
     at = [c.strip() for c in head].index("device")
     check("the device stands in its column", {l[at].strip() for l in engine} == {"cpu", "fake:0"}, out)
-    rc, out, err = run(["bench", TINY, "-o", "csv", "--watts", "9"] + BOTH + SMALL)
+    rc, out, err = run(["bench", TINY, "-o", "csv", "--watts", "9"] + BOTH + FEW)
     table = list(csv.DictReader(io.StringIO(out)))
     check("csv", rc == 0 and {r["device"] for r in table} == {"cpu", "fake:0"} and all(None not in r and None not in r.values() for r in table), out[:900])
     split = [r for r in table if r["name"] == "split 1 of 2: decode"]
     check("csv: copies", len(split) == 1 and float(split[0]["put_bytes"]) > 0 and split[0]["gpu_layers"] == "1", split)
-    rc, out, err = run(["bench", TINY, "--jsonl"] + BOTH + SMALL)
+    rc, out, err = run(["bench", TINY, "--jsonl"] + BOTH + FEW)
     events = [json.loads(l) for l in out.splitlines()]
     check("jsonl", rc == 0 and events[-1]["type"] == "done" and events[-1]["verdicts"] and
           {e["device"] for e in events if e["type"] == "row"} == {"cpu", "fake:0"}, out[:900])
-    rc, out, err = run(["bench", TINY, "-o", "svg"] + BOTH + SMALL)
+    rc, out, err = run(["bench", TINY, "-o", "svg"] + BOTH + FEW)
     text = "".join(xml.etree.ElementTree.fromstring(out).itertext())
     check("svg", rc == 0 and all(w in text for w in ("fake:0", "cpu", "layers on the device")), f"{rc} {text[:600]}")
-    rc, out, err = run(["bench", TINY, "-q", "--watts", "30"] + BOTH + SMALL)
+    rc, out, err = run(["bench", TINY, "-q", "--watts", "30"] + BOTH + FEW)
     check("a column of energy", rc == 0 and "mJ/tok" in out and "est." in out, out)
     rc, out, err = run(["bench", TINY, "--json", "--only", "decode", "--depth", "0", "--tg", "8", "--reps", "2"])
     check("without --device", rc == 0 and all(r["device"] == "cpu" for r in json.loads(out)["rows"]) and "verdicts" not in out, out)

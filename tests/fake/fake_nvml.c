@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-int nvmlInit_v2(void);
-int nvmlShutdown(void);
-int nvmlDeviceGetCount_v2(unsigned *n);
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **card);
-int nvmlDeviceGetTotalEnergyConsumption(void *card, unsigned long long *millijoules);
+__attribute__((visibility("default"))) int nvmlInit_v2(void);
+__attribute__((visibility("default"))) int nvmlShutdown(void);
+__attribute__((visibility("default"))) int nvmlDeviceGetCount_v2(unsigned *n);
+__attribute__((visibility("default"))) int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **card);
+__attribute__((visibility("default"))) int nvmlDeviceGetTotalEnergyConsumption(void *card, unsigned long long *millijoules);
 
 static unsigned long long total;
 
