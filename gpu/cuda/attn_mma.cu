@@ -219,10 +219,12 @@ template <int NT> static __global__ void __launch_bounds__(THREADS) mma_kernel(c
 }
 
 template <int NT> static bool launch(cudaStream_t s, const wkc_attn_args *a, dim3 grid, int shared) {
-    if (shared > 48 * 1024 &&
-        cudaFuncSetAttribute(mma_kernel<NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared) != cudaSuccess) {
-        (void)cudaGetLastError();
-        return false;
+    if (shared > 48 * 1024) {
+        if (cudaPeekAtLastError() != cudaSuccess) return true; /* of a launch before: steps.cu is to find it */
+        if (cudaFuncSetAttribute(mma_kernel<NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared) != cudaSuccess) {
+            (void)cudaGetLastError();
+            return false;
+        }
     }
     WKC_LAUNCH(mma_kernel<NT>, grid, dim3(THREADS), (size_t)shared, s, *a);
     return true;

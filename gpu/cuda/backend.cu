@@ -51,13 +51,16 @@ int wkc_use(const wk_dev *d, wk_err *err) {
 /* ---- devices ----------------------------------------------------------------------------------------------------- */
 
 static int cuda_count(char *why, size_t n) {
-    int count = 0, driver = 0;
+    int count = 0, driver = 0, wanted = 0;
     const cudaError_t e = cudaGetDeviceCount(&count);
     (void)cudaGetLastError();
     if (e == cudaSuccess && count > 0) return count;
     if (why && n) {
         if (cudaDriverGetVersion(&driver) == cudaSuccess && !driver)
             (void)snprintf(why, n, "no NVIDIA driver is loaded (libcuda.so.1 was not found)");
+        else if (e == cudaErrorInsufficientDriver && cudaRuntimeGetVersion(&wanted) == cudaSuccess)
+            (void)snprintf(why, n, "the NVIDIA driver is for CUDA %d.%d, this module wants a driver for CUDA %d.%d or newer",
+                           driver / 1000, driver % 1000 / 10, wanted / 1000, wanted % 1000 / 10);
         else
             (void)snprintf(why, n, "CUDA sees no device: %s", cudaGetErrorString(e == cudaSuccess ? cudaErrorNoDevice : e));
     }
@@ -65,6 +68,14 @@ static int cuda_count(char *why, size_t n) {
 }
 
 static void cuda_close(wk_dev *d) { delete d; }
+
+/* Runs where there is code for the device: it may be newer than all that the module holds, and its driver older than the
+ * intermediate code. */
+static __global__ void nothing(int) {}
+static int try_launch(const wk_dev *d, wk_err *err) {
+    WKC_LAUNCH(nothing, 1, 1, 0, (cudaStream_t)0, 0);
+    return wkc_judge(d, cudaGetLastError(), "launch", err);
+}
 
 static int cuda_open(wk_dev **out, int index, const wk_host *host, wk_err *err) {
     cudaDeviceProp prop;
@@ -81,6 +92,7 @@ static int cuda_open(wk_dev **out, int index, const wk_host *host, wk_err *err) 
         return wkc_fail(err, WICK_E_UNSUPPORTED, "%s has compute capability %d.%d, 7.5 is the least that there are kernels for",
                         prop.name, prop.major, prop.minor);
     WKC_TRY(&first, err, cudaSetDevice, index);
+    WK_TRY(try_launch(&first, err));
     *out = new (std::nothrow) wk_dev(first);
     return *out ? WICK_OK : wkc_fail(err, WICK_E_NOMEM, "no memory for the cuda device");
 }

@@ -242,11 +242,13 @@ static int make_host_side(wk_exec *x, wk_err *err) {
     return wkc_make_block(x, block_bytes(p, x->n_page), err);
 }
 
+/* On the stream that reads them: it does not wait for the default one, and a copy from memory that is not pinned may still
+ * be under way when cudaMemcpy is back. */
 static int send_ropes(wk_exec *x, wk_err *err) {
     for (int32_t i = 0; i < x->plan->n_rope; i++)
         if (x->rope_used[i])
-            WKC_TRY(x->dev, err, cudaMemcpy, x->freq[i], x->plan->rope[i].freq,
-                    (size_t)x->plan->rope[i].n_rot / 2 * sizeof(double), cudaMemcpyHostToDevice);
+            WKC_TRY(x->dev, err, cudaMemcpyAsync, x->freq[i], x->plan->rope[i].freq,
+                    (size_t)x->plan->rope[i].n_rot / 2 * sizeof(double), cudaMemcpyHostToDevice, x->stream);
     return WICK_OK;
 }
 

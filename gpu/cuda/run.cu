@@ -27,6 +27,7 @@ static int32_t *ints(const wk_exec *x, size_t at) { return (int32_t *)(void *)(x
 
 static void write_sequences(wk_exec *x, const wkc_frame *f, const wk_batch *b) {
     int32_t at = 0;
+    for (int32_t i = 0; i < b->n_tok; i++) ints(x, f->seq_of)[i] = -1; /* not what an earlier batch had there */
     for (int32_t i = 0; i < b->n_seq; i++) {
         const wk_batch_seq *s = &b->seq[i];
         ints(x, f->first)[i] = s->first;
@@ -112,14 +113,21 @@ static wkc_graph *graph_of(wk_exec *x, const wkc_batch *b, bool top) {
 /* Launches go into a graph. *is_made false: this machine cannot, and nothing was launched. */
 static int capture(wk_exec *x, wkc_graph *g, const wkc_batch *b, bool *is_made, wk_err *err) {
     cudaGraph_t graph = NULL;
+    wk_err why;
     *is_made = false;
-    if (cudaStreamBeginCapture(x->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess) return WICK_OK;
-    const int rc = wkc_launch_steps(x, b, g->top, err);
+    memset(&why, 0, sizeof(why));
+    if (cudaStreamBeginCapture(x->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
+        (void)cudaGetLastError(); /* or the launches that follow would be blamed for it */
+        return WICK_OK;
+    }
+    const int rc = wkc_launch_steps(x, b, g->top, &why);
     const bool ended = cudaStreamEndCapture(x->stream, &graph) == cudaSuccess && graph;
     if (rc == WICK_OK && ended) *is_made = cudaGraphInstantiate(&g->x, graph, 0) == cudaSuccess;
     if (graph) (void)cudaGraphDestroy(graph);
     if (!*is_made) g->x = NULL;
     (void)cudaGetLastError();
+    if (!ended) return WICK_OK; /* the capture was refused half-way: whatever is wrong with the steps shows without it */
+    if (rc && err) *err = why;
     return rc;
 }
 
