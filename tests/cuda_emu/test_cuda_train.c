@@ -217,6 +217,39 @@ static void test_same(void **state) {
     close_pair(&p);
 }
 
+/* Shapes that no file has: heads of 24 and of 256 values, one kv head for four, scores capped and windows that end inside of
+ * a tile. */
+static void cap_scores(wk_plan *p) {
+    for (int32_t i = 0; i < p->n_step; i++)
+        if (p->step[i].op == WK_OP_attn) p->step[i].softcap = 3.0f;
+}
+
+static void check_odd(const tiny_spec *m) {
+    pair p = {.d = NULL};
+    wk_buf b;
+    wk_err err = {0};
+    const wk_host host = host_of(NULL, NULL);
+    wk_buf_init(&b, 0);
+    tiny_build(&b, m);
+    fixture_open_memory(&p.f, b, &(fixture_options){.max_tok = MAX_TOK, .edit = cap_scores});
+    rows_make(&p.r, length, N_SEQ, m->n_vocab, 0);
+    if (open_device(&p, &host, &err)) fail_msg("%s", err.message);
+    const wk_tloss got = run_device(&p, true), want = run_host(&p);
+    check_loss(&got, &want);
+    print_message("%s: %.1e\n", m->name, check_arena(&p, WK_TDEV_GRADS, wk_texec_grads(p.f.exec), GRAD_BOUND));
+    close_pair(&p);
+}
+
+static void test_odd(void **state) {
+    (void)state;
+    static const tiny_spec odd[] = {
+        {.name = "heads of 24", .arch = "gemma3", .dim = 72, .n_ff = 100, .n_layer = 2, .n_head = 4, .n_head_kv = 1,
+         .head_dim = 24, .n_vocab = 130, .window = 21, .softcap = 4.0f, .amplitude = 0.2f, .seed = 22},
+        {.name = "heads of 256", .arch = "qwen3", .dim = 48, .n_ff = 64, .n_layer = 1, .n_head = 2, .n_head_kv = 2,
+         .head_dim = 256, .n_vocab = 67, .untied = true, .seed = 5}};
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) check_odd(&odd[i]);
+}
+
 /* ---- faults ----------------------------------------------------------------------------------------- */
 
 typedef struct faults {
@@ -301,7 +334,7 @@ static void test_refused(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients), cmocka_unit_test(test_steps),   cmocka_unit_test(test_same),
+        cmocka_unit_test(test_gradients), cmocka_unit_test(test_steps),   cmocka_unit_test(test_same),  cmocka_unit_test(test_odd),
         cmocka_unit_test(test_faults),    cmocka_unit_test(test_refused),
     };
     if (argc < 2) return 2;
