@@ -362,7 +362,7 @@ static wick_status measure(wk_bench *b, wk_bench_row *r, int round, wick_error *
     wk_device_use(b, r->target);
     wick_status rc = r->measure(b, r, round, err);
     wk_round_step(b);
-    if (rc == WICK_E_FIT || rc == WICK_E_UNSUPPORTED) {
+    if (rc == WICK_E_FIT || rc == WICK_E_UNSUPPORTED || (b->n_target && rc == WICK_E_DEVICE)) {
         (void)snprintf(r->note, sizeof(r->note), "not measured: %.180s", err->message);
         r->measure = NULL;
         r->failed = true;

@@ -115,6 +115,9 @@ def missing():
         lost = [r for r in o["rows"] if r["device"] != "cpu"]
         check(f"missing, {name}", rc == 1 and any(r["name"] == "decode" and r["n"] == 1 for r in o["rows"]) and len(lost) == 1 and
               lost[0]["n"] == 0 and lost[0]["note"].startswith("not measured: ") and words in lost[0]["note"], f"{rc} {lost} {err}")
+    rc, out, err = run(["bench", TINY, "--device", "cpu," + MODULE] + few, {"FAIL": "run:4"})
+    rows = rows_of(json.loads(out)) if out else {}
+    check("lost meanwhile", rc == 1 and rows["cpu", "decode"]["n"] == 1 and "the device is lost" in rows["fake:0", "decode"]["note"], f"{rc} {out} {err}")
     for bad in ("", "cpu,", ",cpu", "tpu", "auto", "cpu,auto", "cpu,cpu", "cuda:", "cuda:x", "cpu,libwick_fake.so", ",".join(["/a", "/b", "/c", "/d", "/e"])):
         rc, out, err = run(["bench", TINY, f"--device={bad}"] + few)
         check(f"--device={bad}", rc == 2 and "--device" in err and out == "" or "--json" in few and rc == 2 and "--device" in out + err, f"{rc} {out} {err}")
