@@ -41,7 +41,7 @@ typedef struct wkc_frame {
     size_t tok, pos, seq_of, out, first, count, pos0, table, bad_tok, page;
 } wkc_frame;
 
-enum { WKC_FEW = 8, WKC_GRAPHS = 48, WKC_LOGIT_ROWS = 8 };
+enum { WKC_GRAPH_TOK = 8, WKC_GRAPHS = 48, WKC_LOGIT_ROWS = 8 };
 
 typedef struct wkc_graph {
     int32_t n_tok, n_seq, n_out, max_page;

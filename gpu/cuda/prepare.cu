@@ -171,7 +171,7 @@ static void lay_out_cache(wkc_arena *a, const need *n, wk_exec *x) {
 
 /* Of the block of a batch, to begin with: a table of all pages, and all of them zeroed or copied. */
 static size_t block_bytes(const wk_plan *p, uint32_t n_page) {
-    const int32_t cap = p->max_tok > WKC_FEW ? p->max_tok : WKC_FEW;
+    const int32_t cap = p->max_tok > WKC_GRAPH_TOK ? p->max_tok : WKC_GRAPH_TOK;
     return wkc_frame_of(cap).page + ((size_t)n_page * 4 + (size_t)cap) * sizeof(uint32_t);
 }
 
@@ -299,8 +299,8 @@ int wkc_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, const wk_part *part,
     x->cs = wkc_new<float *>((size_t)p->n_rope);
     x->freq = wkc_new<double *>((size_t)p->n_rope);
     x->rope_used = wkc_new<bool>((size_t)p->n_rope);
-    x->few = wkc_frame_of(WKC_FEW);
-    x->many = wkc_frame_of(p->max_tok > WKC_FEW ? p->max_tok : WKC_FEW);
+    x->few = wkc_frame_of(WKC_GRAPH_TOK);
+    x->many = wkc_frame_of(p->max_tok > WKC_GRAPH_TOK ? p->max_tok : WKC_GRAPH_TOK);
     int rc = WICK_E_NOMEM;
     if (!x->step || !x->w || !x->val || !x->cs || !x->freq || !x->rope_used) {
         (void)wkc_fail(err, rc, "no memory for the device's state");

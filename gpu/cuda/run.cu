@@ -132,7 +132,7 @@ static int capture(wk_exec *x, wkc_graph *g, const wkc_batch *b, bool *is_made, 
 }
 
 static int launch_pass(wk_exec *x, const wkc_batch *b, bool top, wk_err *err) {
-    if (b->n_tok > WKC_FEW || x->is_traced || x->graphs_off) return wkc_launch_steps(x, b, top, err);
+    if (b->n_tok > WKC_GRAPH_TOK || x->is_traced || x->graphs_off) return wkc_launch_steps(x, b, top, err);
     wkc_graph *g = graph_of(x, b, top);
     g->last = x->n_run;
     if (!g->x && g->n_use++ > 0) {
@@ -223,7 +223,7 @@ static int make_marks(wk_exec *x, wk_err *err) {
 }
 
 static int start(wk_exec *x, const wk_batch *b, wk_err *err) {
-    const bool few = b->n_tok <= WKC_FEW && b->n_out <= WKC_FEW && b->n_seq <= WKC_FEW;
+    const bool few = b->n_tok <= WKC_GRAPH_TOK && b->n_out <= WKC_GRAPH_TOK && b->n_seq <= WKC_GRAPH_TOK;
     wkc_batch d;
     memset(&d, 0, sizeof(d));
     d.n_tok = b->n_tok;
