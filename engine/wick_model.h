@@ -1,4 +1,4 @@
-/* wick_model.h: the records behind the handles and the reading of options; shared by wick.c and wick_x.c only. */
+/* wick_model.h: the records behind the handles and the reading of options; shared by the files wick*.c only. */
 #ifndef WICK_MODEL_H
 #define WICK_MODEL_H
 
@@ -19,6 +19,7 @@ struct wick_model {
     wk_tok *tok;
     wk_chat *chat;
 };
+void wk_model_hold(wick_model *m);
 
 /* The adapters that an engine's options name. */
 typedef struct wk_adapters {
@@ -43,6 +44,11 @@ struct wick_engine {
  * not set. src NULL: the defaults. */
 bool wk_options_take(void *dst, size_t dst_size, const void *src);
 wick_status wk_options_bad_size(const char *what, wick_error *err);
+bool wk_has_size(const void *p); /* a record of the caller whose size field is set */
+/* Writes a result no further than the caller's size. false: the size is not set. */
+bool wk_result_give(void *dst, const void *src, size_t src_size);
+wick_status wk_check_range(const char *name, int64_t v, int64_t min, int64_t max, wick_error *err);
+wick_status wk_missing(const char *what, wick_error *err); /* E_UNSUPPORTED: not built yet */
 /* Levels that wick_setup left in, as a mask of level.h. */
 uint32_t wk_setup_cpu_mask(void);
 

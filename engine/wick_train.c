@@ -16,12 +16,7 @@ struct wick_x_trainer {
 
 /* A record of the library into one of the caller, which may be older and shorter. */
 static wick_status give(void *dst, const void *src, size_t n, const char *what, wick_error *err) {
-    size_t size = 0;
-    if (dst) memcpy(&size, dst, sizeof(size));
-    if (size < sizeof(size)) return wk_options_bad_size(what, err);
-    memcpy((char *)dst + sizeof(size), (const char *)src + sizeof(size),
-           (size < n ? size : n) - sizeof(size));
-    return WICK_OK;
+    return dst && wk_result_give(dst, src, n) ? WICK_OK : wk_options_bad_size(what, err);
 }
 
 static wick_status null_arg(const char *what, wick_error *err) {
