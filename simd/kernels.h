@@ -62,7 +62,7 @@ typedef struct wk_panel {
     float *f, *s, *c;
     int16_t *mn, *sc;
 } wk_panel;
-enum { WK_FEW = 4 }; /* tokens that one pass over packed panels can take */
+enum { WK_FEW = 8 }; /* tokens that one pass over packed panels can take, at the level that takes most */
 enum {
     WK_KC = 512,                        /* longest piece of k; pieces begin at multiples of 256 */
     WK_KC_WHOLE = 640,                  /* but a row of k values up to this may be one piece */
@@ -81,6 +81,14 @@ typedef struct wk_gemm {
     void (*tile)(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x, int m, int klen,
                  bool first);
 } wk_gemm;
+
+/* Two or more tokens straight from the packed panels. run: 2 <= m <= cols tokens, dst[t*ld + 16*p + r]; NULL where a
+ * level has none: then by expand and tile. */
+typedef struct wk_few {
+    void (*run)(float *dst, size_t ld, const void *w, const wk_act *x, int m, int n_panel, int k);
+    uint8_t cols; /* <= WK_FEW */
+    uint8_t most; /* tokens up to which passes of it take no longer than expand and tile; 255: any number */
+} wk_few;
 
 typedef enum wk_rope { WK_ROPE_HALVES, WK_ROPE_NEIGHBOURS, WK_ROPE_COUNT } wk_rope;
 typedef enum wk_fn { WK_FN_SILU, WK_FN_GELU_TANH, WK_FN_COUNT } wk_fn;
@@ -117,10 +125,7 @@ typedef struct wk_kernels {
 
     /* 16*n_panel rows x one token straight from the packed panels. dst: 16*n_panel f32. x->n >= 1, token 0. */
     void (*gemv[WK_FMT_COUNT])(float *dst, const void *w, const wk_act *x, int n_panel, int k);
-    /* 2 <= m <= WK_FEW tokens straight from the packed panels: dst[t*ld + 16*p + r]. NULL where a level has none:
-     * then by expand and tile. */
-    void (*few[WK_FMT_COUNT])(float *dst, size_t ld, const void *w, const wk_act *x, int m, int n_panel,
-                              int k);
+    wk_few few[WK_FMT_COUNT];
     /* Values k0 .. k0+klen-1 of ONE packed panel w (of full row length k, for the address of a block) into
      * dst; k0 % 256 == 0; klen <= WK_KC, or k <= WK_KC_WHOLE; a multiple of the block (or the rest of the row). */
     void (*expand[WK_FMT_COUNT])(wk_panel *dst, const void *w, int k0, int klen);

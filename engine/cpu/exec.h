@@ -141,7 +141,7 @@ void wk_attn_place_act(wk_scratch *s, uint8_t *at, const wk_plan *p, size_t cols
 
 /* Products by oneDNN, in passes of more rows than this (products.c). wanted: a stage has, for the
  * rows of its cut; run: on rank 0's thread, outside of a region. */
-enum { WK_PRODUCT_ROWS = 2 * WK_FEW, WK_NO_STAGE = -1 };
+enum { WK_PRODUCT_ROWS = WK_FEW, WK_NO_STAGE = -1 };
 bool wk_product_is(const wk_exec *x, const wk_step *s);
 bool wk_products_wanted(wk_exec *x, int32_t stage);
 size_t wk_products_bytes(const wk_plan *p);

@@ -60,19 +60,20 @@ static void panels_gemm(const mm *m, int32_t first, int np, int32_t t0, int32_t 
 static void panels(const mm *m, int32_t panel, int32_t n, int32_t t0, int32_t t1, float *dst, size_t ld) {
     const wk_kernels *k = &m->c->x->dev->k;
     const uint8_t *w = m->p->p + (size_t)panel * m->p->panel_bytes;
-    const int32_t n_tok = t1 - t0, n_pass = (n_tok + WK_FEW - 1) / WK_FEW;
+    const wk_few *few = &k->few[m->w->fmt];
+    const int32_t n_tok = t1 - t0;
     const int pair = m->g->rows / WK_PANEL;
     if (n_tok == 1) {
         const wk_act a = wk_act_at(&m->x, m->x_kind, t0, 0);
         k->gemv[m->w->fmt](dst, w, &a, n, m->w->k);
-    } else if (k->few[m->w->fmt] && n_tok <= 2 * WK_FEW) { /* the second pass finds the panel in L1 or L2 */
+    } else if (n_tok <= few->most) { /* passes behind the first find the panel in L1 or L2 */
+        const int32_t n_pass = (n_tok + few->cols - 1) / few->cols;
         for (int32_t i = 0; i < n; i += n_pass == 1 ? n : 1)
             for (int32_t j = 0; j < n_pass; j++) {
                 const int32_t a0 = n_tok * j / n_pass, a1 = n_tok * (j + 1) / n_pass;
                 const wk_act a = wk_act_at(&m->x, m->x_kind, t0 + a0, 0);
-                k->few[m->w->fmt](dst + (size_t)a0 * ld + (size_t)i * WK_PANEL, ld,
-                                  w + (size_t)i * m->p->panel_bytes, &a, a1 - a0,
-                                  n_pass == 1 ? n : 1, m->w->k);
+                few->run(dst + (size_t)a0 * ld + (size_t)i * WK_PANEL, ld, w + (size_t)i * m->p->panel_bytes, &a,
+                         a1 - a0, n_pass == 1 ? n : 1, m->w->k);
             }
     } else {
         for (int32_t i = 0; i < n; i += pair)

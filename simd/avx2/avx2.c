@@ -5,7 +5,7 @@ void wk_kernels_avx2(wk_kernels *k) {
     k->level = "avx2";
     wk_fill_decode_avx2(k);
 #define WK_GEMV(fmt, fn) k->gemv[WK_FMT_##fmt] = fn;
-#define WK_FEW_OF(fmt, fn) k->few[WK_FMT_##fmt] = fn;
+#define WK_FEW_OF(fmt, fn, most) k->few[WK_FMT_##fmt] = (wk_few){fn, WK_FEW_AVX2, most};
 #define WK_EXPAND(fmt, fn) k->expand[WK_FMT_##fmt] = fn;
 #define WK_GEMM(kind, n_row, n_col, piece, fn)                                                     \
     k->gemm[WK_KIND_##kind] = (wk_gemm){.rows = n_row, .cols = n_col, .kc = piece, .tile = fn};

@@ -1,4 +1,4 @@
-/* few.c: two to WK_FEW tokens straight from the packed layout. A line is decoded in registers and meets the codes of
+/* few.c: two to four tokens straight from the packed layout. A line is decoded in registers and meets the codes of
  * every token; expanding to a panel first costs a store and a load of every code, which is more than the products of
  * so few tokens. The int16 sums of 16 rows and 4 tokens take 8 registers, so the low and the high nibbles of a block
  * are two passes over its lines, the second out of L1. Q5_K stays with expand and tile: unrolled, as its shifts need,
@@ -6,8 +6,8 @@
 #include "simd/avx2/avx2.h"
 #include "simd/avx2/codes.h"
 
-enum { FEW = WK_FEW };
-static_assert((int)WK_FEW <= (int)V_COLS, "a pass takes all tokens");
+enum { FEW = WK_FEW_AVX2 };
+static_assert((int)FEW <= (int)V_COLS, "a pass takes all tokens");
 
 /* Codes of half a line out of its bytes. */
 typedef enum how { HOW_LOW, HOW_HIGH } how;

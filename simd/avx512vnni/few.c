@@ -290,10 +290,14 @@ BODY256(iq4_xs, 136)
     ONE(name, 2)                                                                                   \
     ONE(name, 3)                                                                                   \
     ONE(name, 4)                                                                                   \
+    ONE(name, 5)                                                                                   \
+    ONE(name, 6)                                                                                   \
+    ONE(name, 7)                                                                                   \
+    ONE(name, 8)                                                                                   \
     void wk_few_##name##_avx512vnni(float *dst, size_t ld, const void *w, const wk_act *x, int m,  \
                                     int n_panel, int k) {                                          \
         static void (*const of[FEW - 1])(float *, size_t, const uint8_t *, const wk_act *, int) = { \
-            name##_2, name##_3, name##_4};                                                         \
+            name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8};                 \
         const size_t step = ((size_t)k / (BLOCK) * (16 * (BYTES)) + 63) & ~(size_t)63;             \
         assert(m >= 2 && m <= FEW);                                                                \
         for (int p = 0; p < n_panel; p++)                                                          \

@@ -41,7 +41,7 @@ static void gemv(float *dst, const void *w, const wk_act *x, int n_panel, int k,
 void wk_fill_gemv_ref(wk_kernels *k) {
 #define WK_FORMAT(id, gguf, block, bytes, type, kind, act, note)                                   \
     k->gemv[WK_FMT_##id] = wk_gemv_##id##_ref;                                                     \
-    k->few[WK_FMT_##id] = NULL;
+    k->few[WK_FMT_##id] = (wk_few){NULL, 0, 0};
 #include "simd/formats.def"
 #undef WK_FORMAT
 }

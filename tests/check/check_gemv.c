@@ -32,7 +32,7 @@ static void one_few(ck *c, int fmt, int n_row, int m, int k, int flavour) {
         const wk_act view = wk_act_at(&x, wk_formats[fmt].act, t, 0);
         c->ref->gemv[fmt]((float *)y.want + (size_t)t * ld, w, &view, n_panel, k);
     }
-    c->k->few[fmt](y.got, ld, w, &x, m, n_panel, k);
+    c->k->few[fmt].run(y.got, ld, w, &x, m, n_panel, k);
     ck_same_f32(c, &y, "dst");
 }
 
@@ -42,9 +42,9 @@ static void body_few(ck *c, int fmt) {
     const size_t n = small ? WK_COUNT(k_block32) : WK_COUNT(k_block256);
     for (size_t i = 0; i < n; i++) {
         for (int f = 0; f < CK_W_COUNT * CK_X_COUNT; f++)
-            one_few(c, fmt, ck_range(c, 1, 70), 2 + f % (WK_FEW - 1), list[i], f);
+            one_few(c, fmt, ck_range(c, 1, 70), 2 + f % (c->k->few[fmt].cols - 1), list[i], f);
     }
-    for (int m = 2; m <= WK_FEW; m++) one_few(c, fmt, 33, m, list[n / 2], m);
+    for (int m = 2; m <= c->k->few[fmt].cols; m++) one_few(c, fmt, 33, m, list[n / 2], m);
 }
 
 static void body_bench(ck *c, int fmt) {
@@ -81,8 +81,8 @@ void ck_gemv(ck *c) {
 
 void ck_few(ck *c) {
     for (int f = 0; f < WK_FMT_COUNT; f++) {
-        if (!c->k->few[f]) continue; /* this level takes the way by expand and tile */
-        const bool inherited = c->below && c->k->few[f] == c->below->few[f];
+        if (!c->k->few[f].run) continue; /* this level takes the way by expand and tile */
+        const bool inherited = c->below && c->k->few[f].run == c->below->few[f].run;
         ck_kernel(c, wk_formats[f].name, inherited, body_few, f);
     }
 }

@@ -533,8 +533,8 @@ static const ck_family format = {"format", ck_format}, quant = {"quant", ck_quan
     X(gemv, k.gemv[WK_FMT_F32], gemv_long_chunk)                                                   \
     X(gemv, k.gemv[WK_FMT_Q4_K], gemv_reads_past)                                                  \
     X(gemv, k.gemv[WK_FMT_Q5_1], gemv_writes_before)                                               \
-    X(few, k.few[WK_FMT_Q4_1], few_token_twice)                                                    \
-    X(few, k.few[WK_FMT_Q6_K], few_row_apart)                                                      \
+    X(few, k.few[WK_FMT_Q4_1].run, few_token_twice)                                                 \
+    X(few, k.few[WK_FMT_Q6_K].run, few_row_apart)                                                   \
     X(gemm, k.expand[WK_FMT_Q4_0], expand_zero_point)                                              \
     X(gemm, k.expand[WK_FMT_Q6_K], expand_scale_order)                                             \
     X(gemm, k.expand[WK_FMT_Q3_K], expand_other_block)                                             \
@@ -615,6 +615,7 @@ static long run(const ck_family *f, void (*plant)(patient *p)) {
     patient p = {.k = ref()};
     const wk_kernels plain = ref();
     memcpy(p.formats, wk_formats, sizeof(p.formats));
+    for (int i = 0; i < WK_FMT_COUNT; i++) p.k.few[i].cols = WK_FEW; /* of the planted ones: ref has none */
     if (plant) plant(&p);
     ck c = {.level = "planted",
             .k = &p.k,
