@@ -203,7 +203,9 @@ static int split_run(wk_exec *x, const wk_batch *b, wk_err *err) {
     if (b->n_tok < 1 || b->n_tok > x->plan->max_tok || b->n_out > x->plan->max_out)
         return wk_fail(err, WICK_E_ARG, "a batch of %d tokens and %d rows, the plan takes %d and %d", (int)b->n_tok,
                        (int)b->n_out, (int)x->plan->max_tok, (int)x->plan->max_out);
-    if (b->top) return wk_fail(err, WICK_E_ARG, "a plan on several devices gives logits, no ids");
+    const wk_split_part *last = &x->dev->part[x->dev->n - 1];
+    if (b->top && !last->ops->can_top)
+        return wk_fail(err, WICK_E_ARG, "%s, which runs the last stage, gives logits, no ids", last->name);
     const uint64_t t0 = wk_os_now_ns();
     x->batch = *b;
     x->batch.bad_tok = x->bad;

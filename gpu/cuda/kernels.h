@@ -55,7 +55,7 @@ void wkc_rope_table(cudaStream_t s, const double *freq, int32_t n_rot, float msc
                     float *cs);
 void wkc_rope(cudaStream_t s, int pairing, const float *x, const float *cs, int32_t n, int32_t dim, int32_t head_dim,
               int32_t n_rot, float *dst);
-/* The id of the largest of each row, the lowest of equals; NaN is never largest. */
+/* The id of the largest of each row, the lowest of equals; -1 where some value is not finite. dim > 0. */
 void wkc_top(cudaStream_t s, const float *x, int32_t n, int32_t dim, int32_t *top);
 
 /* ---- cache and attention: kv.cu attn.cu -------------------------------------------------------------------------- */

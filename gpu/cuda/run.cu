@@ -197,6 +197,7 @@ static int finish(wk_exec *x, const wkc_due *due, wk_err *err) {
         WKC_TRY(x->dev, err, cudaMemcpy, b->logits, x->logits, logit_bytes(x, b), cudaMemcpyDeviceToHost);
     hand_over(x, b);
     if (wants_logits(x, b)) count_get(x, logit_bytes(x, b), 0);
+    if (wants_top(x, b)) count_get(x, (size_t)b->n_out * sizeof(int32_t), 0);
     if (!due->is_traced || !x->is_traced) return WICK_OK;
     x->trace.n_pass++;
     x->trace.wall_ns += wkc_now_ns() - due->t0;
