@@ -105,6 +105,8 @@ typedef struct wk_backend_ops {
     int (*get)(wk_exec *x, int32_t val, int32_t rows, float *dst, wk_err *err);
     /* What prepare will take of the device's memory. n_thread: of the cpu's team, 0 elsewhere. SIZE_MAX: overflow. */
     size_t (*bytes)(const wk_plan *p, const wk_part *part, uint32_t n_page, int n_thread);
+    /* What passes may take of it beyond that, an allowance: they go on without it, slower. NULL: nothing. */
+    size_t (*later)(const wk_plan *p, const wk_part *part);
     /* Between passes only. start: from zero; stop: passes are not timed; read: what was measured so far. */
     void (*trace_start)(wk_exec *x);
     void (*trace_stop)(wk_exec *x);

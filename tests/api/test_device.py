@@ -107,6 +107,23 @@ def check_ids(name, model):
         left_behind(2)
 
 
+def check_later():
+    """What passes take beside is left free where the number of layers is chosen, and refuses nothing that is asked for."""
+    def layers(n, **knobs):
+        rc, out, err = run(["plan", "-m", TINY["llama"], "--json", "--device", MODULE] + (["--gpu-layers", str(n)] if n else []), knobs)
+        left_behind(1)
+        j = json.loads(out) if rc == 0 or out else {}
+        return rc, j.get("gpu_layers"), j.get("device_need"), err
+    _, _, need, err = layers("all")
+    room = need * 10 // 9 + 16
+    check("all layers fit", layers(None, MEM=room)[1] == 2, err)
+    got = layers(None, MEM=room, LATER=need // 20)
+    check("not all layers fit beside what comes later", got[:2] == (0, 0) and "reads" in got[3], got)  # one is not worth a copy
+    got = layers("all", MEM=room, LATER=need)
+    check("what is asked for is not refused", got[:3] == (0, 2, need), got)
+    refused("later", 4, ["one layer with its KV cache", "takes 3.0"], {"MEM": room, "LATER": 3 * 10**9}, device="auto", n_closed=1)
+
+
 def check_text():
     _, out, err = run(["run", "-m", TINY["qwen3"], "--raw", "--json", "-n", "2", "rain", "--device", MODULE, "--gpu-layers", "1"])
     j = json.loads(out) if out else {}
@@ -189,6 +206,7 @@ def main():
         print("a real model is left out: WICK_SMOLLM2 names none, or the build is instrumented")
     for name, model in TINY.items():
         check_ids(name, model)
+    check_later()
     check_text()
     check_refusals()
     check_planted()

@@ -289,6 +289,10 @@ static void test_memory(void **s) {
     assert_int_equal(ops->info(d, false, &after, &err), WICK_OK);
     const size_t said = ops->bytes(plan, NULL, N_PAGE, 0), taken = before.mem_free - after.mem_free;
     assert_true(taken <= said && said - taken < 4096);
+    const wk_part half = wk_part_make(plan, 0, 1);
+    const size_t later = ops->later(plan, NULL), less = ops->later(plan, &half), node = 64 << 10;
+    assert_true(later - less >= node * 48 && later % node == 0); /* as many graphs, shorter ones */
+    assert_true(later < (512u << 20) + (64u << 20));
     ops->unprepare(x);
     assert_int_equal(ops->info(d, false, &after, &err), WICK_OK);
     assert_int_equal(after.mem_free, before.mem_free);

@@ -307,11 +307,17 @@ static void fake_trace_start(wk_exec *x) {
 static void fake_trace_stop(wk_exec *x) { x->is_traced = false; }
 static void fake_trace_read(const wk_exec *x, wk_trace *out) { *out = x->trace; }
 
+static size_t fake_later(const wk_plan *p, const wk_part *part) {
+    (void)p;
+    (void)part;
+    return (size_t)fake_number("WICK_FAKE_LATER", 0);
+}
+
 #define FAKE_OPS                                                                                   \
     .abi = WK_BACKEND_ABI, .size = sizeof(wk_backend_ops), .name = "fake", .can_top = true,         \
     .count = fake_count, .open = fake_open, .close = fake_close, .info = fake_info,                \
     .can = fake_can, .prepare = fake_prepare, .run = fake_run, .wait = fake_wait,                  \
-    .unprepare = fake_unprepare, .put = fake_put, .get = fake_get, .bytes = fake_bytes,            \
+    .unprepare = fake_unprepare, .put = fake_put, .get = fake_get, .bytes = fake_bytes, .later = fake_later, \
     .trace_start = fake_trace_start, .trace_stop = fake_trace_stop, .trace_read = fake_trace_read
 
 WK_EXPORT const wk_backend_ops *wick_backend(void);

@@ -7,6 +7,7 @@
  *   WICK_FAKE_ABI=n WICK_FAKE_SIZE=n   what the functions say of themselves
  *   WICK_FAKE_COUNT=n                  devices (1); 0: with a sentence why
  *   WICK_FAKE_MEM=bytes                memory of a device
+ *   WICK_FAKE_LATER=bytes              that it says passes may take beside
  *   WICK_FAKE_NOMEM=n                  its n-th allocation fails
  *   WICK_FAKE_FAIL=call:n              the n-th such call of a device fails: open info upload run step wait put get.
  *                                      But for open, info and upload the pass is lost, and those behind it
