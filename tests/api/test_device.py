@@ -2,7 +2,7 @@
 """Layers on a device, by the program: the device of the tests gives the cpu's bits wherever the model is cut, and whatever
 fails there ends with one sentence and leaves nothing behind.
 
-usage: test_device.py WICK-BINARY MODULE     (run from the repository root; standard library only)"""
+usage: test_device.py WICK-BINARY MODULE [EMULATED-CUDA-MODULE]     (run from the repository root; standard library only)"""
 import json
 import os
 import re
@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 WICK, MODULE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+EMULATED = os.path.abspath(sys.argv[3]) if len(sys.argv) > 3 else None
 SANITIZED = "WICK_SANITIZED" in os.environ
 TINY = {m: f"tests/golden/tiny/{m}.gguf" for m in ("llama", "qwen2", "qwen3", "gemma3")}
 LONG = "the rain in spain, there in the world and the word; " * 3
@@ -74,9 +75,9 @@ def check_hashes(name, model, n_layer, ways):
 GREEDY = ["--seed", "3", "--temp", "0", "--repeat-penalty", "1"]
 
 
-def greedy(model, *args, knobs=None, device=None, n=12):
+def greedy(model, *args, knobs=None, device=None, n=12, module=MODULE):
     a = ["run", "-m", model, "--raw", "-q", "-n", str(n), "--ignore-eos", LONG] + GREEDY
-    return run(a + (["--device", MODULE, "--gpu-layers", str(device)] if device is not None else []) + list(args), knobs)
+    return run(a + (["--device", module, "--gpu-layers", str(device)] if device is not None else []) + list(args), knobs)
 
 
 def check_ids(name, model):
@@ -105,6 +106,18 @@ def check_ids(name, model):
         said = [greedy(model, device="all", knobs={"TOP": top, "NAN": row}) for top in (0, 1)]
         check(f"{name}: NaN in row {row}", said[0] == said[1] and said[0][0] == 1 and "logit that is not a finite number" in said[0][2], said)
         left_behind(2)
+
+
+def check_emulated():
+    """The cuda module's own ids are those of its logits."""
+    if not EMULATED:
+        print("the cuda module is left out: this build does not emulate it")
+        return
+    for name in ("llama",) if SANITIZED else ("llama", "gemma3"):
+        by_id = greedy(TINY[name], device="all", module=EMULATED)
+        by_logits = greedy(TINY[name], "--hash", device="all", module=EMULATED)
+        text = re.sub(rb"\n?hash [0-9a-f]+\n$", b"", by_logits[1])
+        check(f"{name} by cuda's ids", by_id[0] == 0 and by_logits[0] == 0 and by_id[1].rstrip(b"\n") == text.rstrip(b"\n"), (by_id, by_logits))
 
 
 def check_later():
@@ -206,6 +219,7 @@ def main():
         print("a real model is left out: WICK_SMOLLM2 names none, or the build is instrumented")
     for name, model in TINY.items():
         check_ids(name, model)
+    check_emulated()
     check_later()
     check_text()
     check_refusals()
