@@ -10,7 +10,7 @@
 #include "engine/base/err.h"
 #include "engine/graph/plan.h"
 
-enum { WK_BACKEND_ABI = 2, WK_KV_PAGE = 64 };
+enum { WK_BACKEND_ABI = 3, WK_KV_PAGE = 64 };
 
 typedef struct wk_dev wk_dev;
 typedef struct wk_exec wk_exec;
@@ -63,8 +63,8 @@ typedef struct wk_batch {
     const uint32_t *copy;   /* pairs (dst, src): then copied, all layers */
     int32_t n_copy;
     float *logits;          /* [n_out][n_vocab]; written by the part that holds the plan's last stage */
-    /* [n_out] or NULL: ids of the largest logits (the lowest id among equals); with it logits may be NULL. Only for a
-     * device whose can_top is true. */
+    /* [n_out] or NULL: ids of the largest logits (the lowest id among equals), -1 for a row in which some logit is not
+     * finite; with it logits may be NULL. Only where can_top is true of the device that runs the plan's last stage. */
     int32_t *top;
     /* [n_tok] set to 1 where a value did not fit the cache type (E_NUMERIC); zeroed by the caller */
     uint8_t *bad_tok;
@@ -105,6 +105,8 @@ typedef struct wk_backend_ops {
     int (*get)(wk_exec *x, int32_t val, int32_t rows, float *dst, wk_err *err);
     /* What prepare will take of the device's memory. n_thread: of the cpu's team, 0 elsewhere. SIZE_MAX: overflow. */
     size_t (*bytes)(const wk_plan *p, const wk_part *part, uint32_t n_page, int n_thread);
+    /* What passes may take of it beyond that, an allowance: they go on without it, slower. NULL: nothing. */
+    size_t (*later)(const wk_plan *p, const wk_part *part);
     /* Between passes only. start: from zero; stop: passes are not timed; read: what was measured so far. */
     void (*trace_start)(wk_exec *x);
     void (*trace_stop)(wk_exec *x);

@@ -178,6 +178,7 @@ static int prepare_parts(wk_engine *e, wk_err *err) {
         part[n].name = on_dev ? e->off.name : "cpu";
     }
     const wk_split_part first = part[0];
+    e->s.can_top = part[n - 1].ops->can_top;
     int rc = n > 1 ? wk_split_open(&e->split, part, n, err) : WICK_OK;
     wk_free(part);
     if (rc) return rc;

@@ -107,10 +107,11 @@ static int refuse_device(const wk_fit *f, const wk_offload *off, const wk_plan *
         return WICK_OK;
     }
     wk_offload_place(&one, p, 1, f->n_page);
-    const size_t takes = wk_offload_bytes(&one, p, f->n_page, 1).dev;
+    const wk_offload_need need = wk_offload_bytes(&one, p, f->n_page, 1);
+    const double takes = (double)need.dev + (double)need.later;
     (void)wk_fail(&e, WICK_E_FIT,
                   "%s has %.2f GB of memory free, one layer with its KV cache of %d tokens takes %.2f GB", off->name,
-                  (double)off->info.mem_free / 1e9, (int)f->n_ctx, (double)takes / 1e9);
+                  (double)off->info.mem_free / 1e9, (int)f->n_ctx, takes / 1e9);
     if (!any) {
         if (err) *err = e;
         return WICK_E_FIT;

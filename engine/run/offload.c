@@ -50,13 +50,14 @@ static size_t weights_of(const wk_plan *p, const wk_part *part) {
 }
 
 static wk_offload_need need_of(const wk_offload *o, const wk_plan *p, int32_t n, uint32_t n_page, int n_thread) {
-    wk_offload_need need = {0, 0, 0};
+    wk_offload_need need = {0, 0, 0, 0};
     wk_part part;
     bool on_dev;
     for (int32_t unit = 0; next_part(o, p, n, &unit, &part, &on_dev);) {
         const wk_part *some = part.n_stage == p->n_stage ? NULL : &part; /* one device runs all of it */
         if (on_dev) {
             need.dev = add(need.dev, o->ops->bytes(p, some, n_page, 0));
+            if (o->ops->later) need.later = add(need.later, o->ops->later(p, some));
         } else {
             need.host = add(need.host, wk_cpu_backend()->bytes(p, some, n_page, n_thread));
             need.weights += some ? weights_of(p, some) : p->weight_bytes;
@@ -101,14 +102,16 @@ static double token_seconds(const wk_offload *o, const wk_plan *p, int32_t n) {
     return s;
 }
 
-/* The most layers whose bytes fit. */
+/* The most layers whose bytes fit. A tenth of the memory stays free: a desktop and other programs come and go, and what
+ * is free in pieces is not free for a cache. */
 static int32_t most_that_fit(const wk_offload *o, const wk_plan *p, uint32_t n_page) {
     const double room = 0.9 * (double)o->info.mem_free;
     int32_t low = 0, high = p->n_layer;
     if (o->info.mem_total == 0) return high; /* the machine's own memory */
     while (low < high) {
         const int32_t mid = (low + high + 1) / 2;
-        const size_t bytes = need_of(o, p, mid, n_page, 1).dev;
+        const wk_offload_need need = need_of(o, p, mid, n_page, 1);
+        const size_t bytes = add(need.dev, need.later);
         if (bytes != SIZE_MAX && (double)bytes <= room)
             low = mid;
         else

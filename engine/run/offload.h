@@ -30,16 +30,16 @@ enum { WK_OFFLOAD_AUTO = 0, WK_OFFLOAD_NONE = -1 };
 int wk_offload_open(wk_offload *o, const wk_plan *p, const char *device, int32_t n_layer, const wk_host *host,
                     wk_err *err);
 void wk_offload_close(wk_offload *o); /* empty is fine; o is empty then */
-/* Chooses n for a cache of n_page pages: n_layer, or the most layers that fit 90 % of the device's free memory, if a
- * token then takes less time than on the cpu alone. */
+/* Chooses n for a cache of n_page pages: n_layer, or the most layers that fit 90 % of the device's free memory together
+ * with what their passes may take later, if a token then takes less time than on the cpu alone. */
 void wk_offload_place(wk_offload *o, const wk_plan *p, int32_t n_layer, uint32_t n_page);
 
 /* The parts in order: from unit *unit (0 at first) on as far as one device goes; false behind the last. */
 bool wk_offload_next(const wk_offload *o, const wk_plan *p, int32_t *unit, wk_part *part, bool *on_dev);
 /* What the parts on the device take of its memory, those on the cpu of the host's, staging included; SIZE_MAX: too much.
- * weights: file bytes of the cpu's parts. */
+ * later: what passes may take of the device beside (backend.h); weights: file bytes of the cpu's parts. */
 typedef struct wk_offload_need {
-    size_t dev, host, weights;
+    size_t dev, later, host, weights;
 } wk_offload_need;
 wk_offload_need wk_offload_bytes(const wk_offload *o, const wk_plan *p, uint32_t n_page, int n_thread);
 /* "cuda:0 (NVIDIA H100): layers 12 to 23; cpu: layers 0 to 11, head", or "cpu". */

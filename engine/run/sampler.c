@@ -185,16 +185,26 @@ static void adjust_count(wk_sampler *s, const wk_sampling *p, const wk_history *
     }
 }
 
-/* The logits themselves where nothing is adjusted. */
-static const float *adjust(wk_sampler *s, const float *logits, const wk_sampling *p,
-                           const wk_history *h) {
+static bool is_adjusted(const wk_sampling *p) {
     bool any = false;
 #define WK_ADJUST(name, on, what) any = any || (on);
 #define WK_FILTER(name, on, what)
 #include "engine/run/sampler.def"
 #undef WK_ADJUST
-    if (!any) return logits;
+#undef WK_FILTER
+    return any;
+}
+
+static bool is_greedy(const wk_sampling *p) { return p->temperature < 0x1p-100; }
+
+bool wk_sample_is_argmax(const wk_sampling *p) { return is_greedy(p) && !is_adjusted(p); }
+
+/* The logits themselves where nothing is adjusted. */
+static const float *adjust(wk_sampler *s, const float *logits, const wk_sampling *p,
+                           const wk_history *h) {
+    if (!is_adjusted(p)) return logits;
     memcpy(s->adjusted, logits, (size_t)s->n * sizeof(float));
+#define WK_FILTER(name, on, what)
 #define WK_ADJUST(name, on, what)                                                                  \
     if (on) adjust_##name(s, p, h);
 #include "engine/run/sampler.def"
@@ -218,7 +228,7 @@ int32_t wk_sample(wk_sampler *s, const float *raw, const wk_sampling *p, const w
                   uint64_t position, uint32_t choice) {
     const float *logits = adjust(s, raw, p, h);
     const int best = s->k->argmax(logits, s->n);
-    if (best < 0 || p->temperature < 0x1p-100) return best;
+    if (best < 0 || is_greedy(p)) return best;
     begin(s, logits, logits[best], (float)(1.0 / p->temperature));
 #define WK_ADJUST(name, on, what)
 #define WK_FILTER(name, on, what)                                                                  \

@@ -2,6 +2,7 @@
 #ifndef WK_SAMPLER_H
 #define WK_SAMPLER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/base/err.h"
@@ -31,6 +32,8 @@ typedef struct wk_sampler wk_sampler; /* scratch for one vocabulary; one thread 
 int wk_sampler_open(wk_sampler **out, const wk_kernels *k, int32_t n_vocab, wk_err *err);
 void wk_sampler_close(wk_sampler *s); /* NULL is fine */
 
+/* Whether wk_sample with these parameters gives the id of the largest logit, the lowest among equals. */
+bool wk_sample_is_argmax(const wk_sampling *p);
 /* h may be NULL where no penalty is on. position: of the token that is drawn. Allocates nothing. -1: no finite logit. */
 int32_t wk_sample(wk_sampler *s, const float *logits, const wk_sampling *p, const wk_history *h, uint64_t position,
                   uint32_t choice);

@@ -20,14 +20,15 @@ int wk_sched_open(wk_sched *s, int32_t max_queue, wk_err *err) {
     s->b_tok = wk_new_n(int32_t, t);
     s->b_out = wk_new_n(int32_t, o);
     s->b_out_seq = wk_new_n(int32_t, o);
+    s->b_top = wk_new_n(int32_t, o);
     s->b_seq = wk_new_n(wk_batch_seq, q);
     s->b_req = wk_new_n(wk_request *, q);
     s->b_zero = wk_new_n(uint32_t, t / WK_KV_PAGE + 2 * q);
     s->b_bad = wk_new_n(uint8_t, t);
     s->logits = wk_alloc_aligned(o * v * sizeof(float));
     s->row = wk_alloc_aligned(v * sizeof(float));
-    if (!s->active || !s->waiting || !s->b_tok || !s->b_out || !s->b_out_seq || !s->b_seq ||
-        !s->b_req || !s->b_zero || !s->b_bad || !s->logits || !s->row)
+    if (!s->active || !s->waiting || !s->b_tok || !s->b_out || !s->b_out_seq || !s->b_top ||
+        !s->b_seq || !s->b_req || !s->b_zero || !s->b_bad || !s->logits || !s->row)
         return wk_fail(err, WICK_E_NOMEM, "no memory for a batch of %zu tokens", t);
     return wk_sampler_open(&s->sampler, s->kern, s->plan->n_vocab, err);
 }
@@ -38,6 +39,7 @@ void wk_sched_close(wk_sched *s) {
     wk_free(s->b_tok);
     wk_free(s->b_out);
     wk_free(s->b_out_seq);
+    wk_free(s->b_top);
     wk_free(s->b_seq);
     wk_free(s->b_req);
     wk_free(s->b_zero);
@@ -193,6 +195,18 @@ static void add_to_batch(wk_sched *s, wk_batch *b, wk_request *r, int32_t n) {
     b->n_tok += n;
 }
 
+/* Where all rows are for requests that take the largest logit and show none, the device may say which it is: an id is
+ * carried instead of a vocabulary. One that looks at its logits brings them for its whole step. */
+static void ask_for_ids(const wk_sched *s, wk_batch *b) {
+    if (!s->can_top) return;
+    for (int32_t i = 0; i < b->n_out; i++) {
+        const wk_request *r = s->b_req[s->b_out_seq[i]];
+        if (r->score || r->hash_logits || !wk_sample_is_argmax(&r->sampling)) return;
+    }
+    b->top = s->b_top;
+    b->logits = NULL;
+}
+
 static void plan_step(wk_sched *s, wk_batch *b) {
     *b = (wk_batch){.tok = s->b_tok,
                     .out = s->b_out,
@@ -212,6 +226,7 @@ static void plan_step(wk_sched *s, wk_batch *b) {
             if (n > 0) add_to_batch(s, b, r, n);
         }
     memset(s->b_bad, 0, (size_t)b->n_tok);
+    ask_for_ids(s, b);
 }
 
 static void hash_logits(wk_sched *s, wk_request *r, const float *logits) {
@@ -261,13 +276,18 @@ static void score_row(wk_sched *s, wk_request *r, int32_t pos, const float *logi
         r->score[pos + 1] = (float)wk_log_prob(s->sampler, logits, r->tok[pos + 1]);
 }
 
-/* What a row of logits means for its request. */
+/* NaN and infinities stay in a sum; a device that gives ids tells of them by an id that is none. */
+static bool is_finite_row(const wk_sched *s, const wk_batch *b, int32_t row, const float *logits) {
+    return b->top ? b->top[row] >= 0 : isfinite(s->kern->sum(logits, s->plan->n_vocab));
+}
+
+/* What a row of logits, or its id, means for its request. */
 static void use_row(wk_sched *s, const wk_batch *b, int32_t row) {
     wk_request *r = s->b_req[s->b_out_seq[row]];
     const int32_t at = index_of(s, r);
     if (at < 0) return; /* ended earlier in this step */
-    const float *logits = s->logits + (size_t)row * (size_t)s->plan->n_vocab;
-    if (!isfinite(s->kern->sum(logits, s->plan->n_vocab))) {
+    const float *logits = s->logits + (size_t)row * (size_t)s->plan->n_vocab; /* not written where b->top is */
+    if (!is_finite_row(s, b, row, logits)) {
         finish_error(s, at, WICK_E_NUMERIC,
                      "the model computed a logit that is not a finite number");
         return;
@@ -280,7 +300,8 @@ static void use_row(wk_sched *s, const wk_batch *b, int32_t row) {
         return;
     }
     const wk_history h = {r->tok, r->n_prompt, r->n_tok};
-    const int32_t id = wk_sample(s->sampler, logits, &r->sampling, &h, (uint64_t)pos + 1, 0);
+    const int32_t id = b->top ? b->top[row]
+                              : wk_sample(s->sampler, logits, &r->sampling, &h, (uint64_t)pos + 1, 0);
     const wk_finish how = accept(s, r, id);
     if (how != WK_FIN_NONE) finish(s, at, how);
 }

@@ -15,6 +15,7 @@ typedef struct wk_sched {
     wk_kv_pool *pool;
     bool prefix_cache;
     int32_t n_ctx, max_seqs;
+    bool can_top;           /* the device that makes the logits can give ids instead */
     bool is_traced;         /* bench.c */
     uint32_t promised;      /* pages that active requests may still take */
 
@@ -30,6 +31,7 @@ typedef struct wk_sched {
     int32_t *b_out_seq;           /* [max_out] which b_seq a row belongs to */
     uint32_t *b_zero;             /* pages handed out */
     uint8_t *b_bad;               /* [max_tok] */
+    int32_t *b_top;               /* [max_out] ids of the largest logits */
     float *logits, *row;          /* [max_out][V]; one row with +0 */
     _Atomic uint64_t n_step, n_prompt_tok, n_cached_tok, n_gen_tok;
     _Atomic int32_t s_running, s_waiting, s_free, s_known;

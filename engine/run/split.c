@@ -5,21 +5,13 @@
 #include <string.h>
 
 #include "engine/base/arena.h"
-#include "engine/base/ck.h"
 #include "engine/base/os.h"
-#include "engine/graph/part.h"
+#include "engine/run/split_cross.h"
 
 struct wk_dev {
     int32_t n;
     wk_split_part part[];
 };
-
-/* A value on its way from the part that writes it to one that reads it. */
-typedef struct crossing {
-    int32_t val, from, to;
-    bool fetches; /* the first of its value: brings it to the host */
-    float *at;    /* [rows][dim] */
-} crossing;
 
 typedef struct copies {
     uint64_t n_put, n_get, put_bytes, get_bytes;
@@ -30,94 +22,12 @@ struct wk_exec {
     const wk_plan *plan;
     wk_exec **sub;   /* [n] of the parts' own devices */
     copies *copied;  /* [n] */
-    crossing *cross; /* by `to` */
-    int32_t n_cross;
-    float *staging;
+    wk_split_cross cross;
     uint8_t *bad; /* [max_tok] of one part: a device may write all of it */
     wk_batch batch;
     uint8_t *bad_tok; /* of the pass whose last part is under way, else NULL */
     uint64_t n_pass, wall_ns, copy_ns;
 };
-
-/* ---- what crosses -------------------------------------------------------------------------------- */
-
-static size_t value_bytes(const wk_plan *p, int32_t val) {
-    const wk_val *v = &p->val[val];
-    const size_t rows = (size_t)(v->rows == WK_ROWS_TOK ? p->max_tok : p->max_out);
-    size_t n;
-    if (!wk_mul(&n, rows, (size_t)v->dim) || !wk_mul(&n, n, sizeof(float)) || !wk_align(&n, n, 64))
-        return SIZE_MAX;
-    return n;
-}
-
-enum { INPUTS_MAX = 16 }; /* of one part: what the layers before leave, one or two in all known models */
-
-/* Values that enter the part, ascending. */
-static int part_inputs(const wk_plan *p, const wk_part *part, int32_t val[INPUTS_MAX], int32_t *n, wk_err *err) {
-    WK_TRY(wk_part_inputs(p, part, val, INPUTS_MAX, n, err));
-    if (*n <= INPUTS_MAX) return WICK_OK;
-    return wk_fail(err, WICK_E_SHAPE, "a cut before stage %d crosses %d values, at most %d can be carried",
-                   (int)part->stage_first, (int)*n, (int)INPUTS_MAX);
-}
-
-size_t wk_split_bytes(const wk_plan *p, const wk_part *part, int32_t n) {
-    size_t total = 0;
-    for (int32_t i = 0; i < n; i++) {
-        int32_t val[INPUTS_MAX], n_val = 0;
-        if (part_inputs(p, &part[i], val, &n_val, NULL)) return SIZE_MAX;
-        for (int32_t j = 0; j < n_val; j++)
-            if (!wk_add(&total, total, value_bytes(p, val[j]))) return SIZE_MAX;
-    }
-    return total;
-}
-
-static int32_t part_of_stage(const wk_dev *d, int32_t stage) {
-    for (int32_t i = 0; i < d->n; i++)
-        if (stage < d->part[i].part.stage_first + d->part[i].part.n_stage) return i;
-    return -1;
-}
-
-static const crossing *find_crossing(const wk_exec *x, int32_t val) {
-    for (int32_t i = 0; i < x->n_cross; i++)
-        if (x->cross[i].val == val) return &x->cross[i];
-    return NULL;
-}
-
-/* One crossing more; its memory is that of the value's first one. */
-static void add_crossing(wk_exec *x, int32_t val, int32_t to, size_t *used) {
-    const crossing *first = find_crossing(x, val);
-    crossing *c = &x->cross[x->n_cross];
-    const int32_t from = part_of_stage(x->dev, x->plan->val[val].stage_def);
-    *c = (crossing){.val = val, .from = from, .to = to, .fetches = !first};
-    c->at = first ? first->at : x->staging + *used / sizeof(float);
-    if (!first) *used += value_bytes(x->plan, val);
-    x->n_cross++;
-}
-
-static int plan_crossings(wk_exec *x, wk_err *err) {
-    const int32_t n = x->dev->n;
-    int32_t val[INPUTS_MAX], n_val = 0;
-    size_t total = 0, used = 0;
-    for (int32_t i = 0; i < n; i++) {
-        WK_TRY(part_inputs(x->plan, &x->dev->part[i].part, val, &n_val, err));
-        for (int32_t j = 0; j < n_val; j++)
-            if (!wk_add(&total, total, value_bytes(x->plan, val[j])))
-                return wk_fail(err, WICK_E_SHAPE, "the size of what is carried between devices overflows");
-    }
-    x->cross = wk_new_n(crossing, (size_t)n * INPUTS_MAX);
-    x->staging = wk_alloc_aligned(total);
-    if (!x->cross || !x->staging)
-        return wk_fail(err, WICK_E_NOMEM, "no memory for %zu MiB carried between devices", total >> 20);
-    for (int32_t i = 0; i < n; i++) {
-        WK_TRY(part_inputs(x->plan, &x->dev->part[i].part, val, &n_val, err));
-        for (int32_t j = 0; j < n_val; j++) add_crossing(x, val[j], i, &used);
-    }
-    for (int32_t i = 0; i < x->n_cross; i++)
-        if (x->cross[i].from < 0 || x->cross[i].from >= x->cross[i].to)
-            return wk_fail(err, WICK_E_SHAPE, "value %d is read by part %d, but no part before it writes it",
-                           (int)x->cross[i].val, (int)x->cross[i].to);
-    return WICK_OK;
-}
 
 /* ---- a pass -------------------------------------------------------------------------------------- */
 
@@ -140,8 +50,8 @@ static int name_part(const wk_exec *x, int32_t i, int rc, wk_err *err) {
 static int put_inputs(wk_exec *x, int32_t to, wk_err *err) {
     const wk_split_part *s = &x->dev->part[to];
     const uint64_t t0 = wk_os_now_ns();
-    for (int32_t i = 0; i < x->n_cross; i++) {
-        const crossing *c = &x->cross[i];
+    for (int32_t i = 0; i < x->cross.n; i++) {
+        const wk_split_crossing *c = &x->cross.c[i];
         const int32_t rows = rows_of(x, c->val);
         if (c->to != to || rows == 0) continue;
         WK_TRY(s->ops->put(x->sub[to], c->val, rows, c->at, err));
@@ -156,8 +66,8 @@ static int put_inputs(wk_exec *x, int32_t to, wk_err *err) {
 static int get_outputs(wk_exec *x, int32_t from, wk_err *err) {
     const wk_split_part *s = &x->dev->part[from];
     const uint64_t t0 = wk_os_now_ns();
-    for (int32_t i = 0; i < x->n_cross; i++) {
-        const crossing *c = &x->cross[i];
+    for (int32_t i = 0; i < x->cross.n; i++) {
+        const wk_split_crossing *c = &x->cross.c[i];
         const int32_t rows = rows_of(x, c->val);
         if (c->from != from || !c->fetches || rows == 0) continue;
         WK_TRY(s->ops->get(x->sub[from], c->val, rows, c->at, err));
@@ -203,7 +113,9 @@ static int split_run(wk_exec *x, const wk_batch *b, wk_err *err) {
     if (b->n_tok < 1 || b->n_tok > x->plan->max_tok || b->n_out > x->plan->max_out)
         return wk_fail(err, WICK_E_ARG, "a batch of %d tokens and %d rows, the plan takes %d and %d", (int)b->n_tok,
                        (int)b->n_out, (int)x->plan->max_tok, (int)x->plan->max_out);
-    if (b->top) return wk_fail(err, WICK_E_ARG, "a plan on several devices gives logits, no ids");
+    const wk_split_part *last = &x->dev->part[x->dev->n - 1];
+    if (b->top && !last->ops->can_top)
+        return wk_fail(err, WICK_E_ARG, "%s, which runs the last stage, gives logits, no ids", last->name);
     const uint64_t t0 = wk_os_now_ns();
     x->batch = *b;
     x->batch.bad_tok = x->bad;
@@ -233,8 +145,8 @@ static int refuse_value(int32_t val, wk_err *err) {
 
 static int split_put(wk_exec *x, int32_t val, int32_t rows, const float *src, wk_err *err) {
     bool taken = false;
-    for (int32_t i = 0; i < x->n_cross; i++) {
-        const crossing *c = &x->cross[i];
+    for (int32_t i = 0; i < x->cross.n; i++) {
+        const wk_split_crossing *c = &x->cross.c[i];
         if (c->val != val) continue;
         WK_TRY(x->dev->part[c->to].ops->put(x->sub[c->to], val, rows, src, err));
         taken = true;
@@ -244,7 +156,7 @@ static int split_put(wk_exec *x, int32_t val, int32_t rows, const float *src, wk
 
 static int split_get(wk_exec *x, int32_t val, int32_t rows, float *dst, wk_err *err) {
     if (val < 0 || val >= x->plan->n_val) return refuse_value(val, err);
-    const int32_t i = part_of_stage(x->dev, x->plan->val[val].stage_def);
+    const int32_t i = wk_split_part_of(x->dev->part, x->dev->n, x->plan->val[val].stage_def);
     return i < 0 ? refuse_value(val, err) : x->dev->part[i].ops->get(x->sub[i], val, rows, dst, err);
 }
 
@@ -326,8 +238,7 @@ static void split_unprepare(wk_exec *x) {
         if (x->sub[i]) x->dev->part[i].ops->unprepare(x->sub[i]);
     wk_free(x->sub);
     wk_free(x->copied);
-    wk_free(x->cross);
-    wk_free_aligned(x->staging);
+    wk_split_cross_free(&x->cross);
     wk_free(x->bad);
     wk_free(x);
 }
@@ -376,7 +287,7 @@ static int split_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, const wk_pa
         rc = wk_fail(err, WICK_E_NOMEM, "no memory for %d parts", (int)d->n);
         goto out;
     }
-    if ((rc = plan_crossings(x, err))) goto out;
+    if ((rc = wk_split_cross_plan(&x->cross, p, d->part, d->n, err))) goto out;
     if ((rc = prepare_parts(x, n_page, err))) goto out;
     *out = x;
     x = NULL;

@@ -187,6 +187,7 @@ static wk_backend_ops make_ops(void) {
     o.put = wkc_put;
     o.get = wkc_get;
     o.bytes = wkc_bytes;
+    o.later = wkc_later;
     o.trace_start = cuda_trace_start;
     o.trace_stop = cuda_trace_stop;
     o.trace_read = cuda_trace_read;

@@ -43,6 +43,13 @@ typedef struct wkc_frame {
 
 enum { WKC_GRAPH_TOK = 8, WKC_GRAPHS = 48, WKC_LOGIT_ROWS = 8 };
 
+/* Memory that the driver takes by itself. A node of an instantiated graph: 64 KiB, as reported for CUDA 11 (362 MB for 500
+ * launches, 395 for 1000, 458 for 2000). So graphs have a limit in bytes: WKC_GRAPHS of a small model, fewer of a deep one,
+ * WKC_GRAPH_LEAST of any. Code is loaded when a kernel is launched for the first time, and some kernels spill to memory of
+ * the device. */
+enum { WKC_NODE_BYTES = 64 << 10, WKC_GRAPH_BYTES = 512 << 20, WKC_GRAPH_LEAST = 4, WKC_CODE_BYTES = 64 << 20 };
+int32_t wkc_graph_room(const wk_plan *p, const int32_t *step, int32_t n_step, size_t *bytes_each);
+
 typedef struct wkc_graph {
     int32_t n_tok, n_seq, n_out, max_page;
     bool top;
@@ -83,7 +90,7 @@ struct wk_exec {
     int32_t *top_host;
     uint8_t *bad_host;
     wkc_graph graph[WKC_GRAPHS];
-    int32_t n_graph;
+    int32_t n_graph, max_graph;
     bool graphs_off; /* capturing failed once */
     wkc_due due;
     uint64_t n_run;
@@ -104,6 +111,7 @@ int wkc_use(const wk_dev *d, wk_err *err); /* makes it this thread's device */
 int wkc_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, const wk_part *part, uint32_t n_page, wk_err *err);
 void wkc_unprepare(wk_exec *x);
 size_t wkc_bytes(const wk_plan *p, const wk_part *part, uint32_t n_page, int n_thread);
+size_t wkc_later(const wk_plan *p, const wk_part *part);
 int wkc_make_block(wk_exec *x, size_t bytes, wk_err *err);
 /* upload.cu */
 int wkc_upload(wk_exec *x, wk_err *err);

@@ -23,11 +23,11 @@ typedef struct wkc_mat {
 /* Bytes on the device, a multiple of 256; 0: this format has no kernels. Vectors (w->is_vector) are f32. */
 size_t wkc_mat_bytes(const wk_weight *w);
 void wkc_mat_init(wkc_mat *m, const wk_weight *w, uint8_t *p);
-/* Uploads n rows from row on: repacks them into stage (host, pinned, wkc_stage_bytes) and copies from there; stage may be
- * used again when the stream has passed. Rows go through wk_weight_row. False: a value is not finite; *bad is its row. */
+/* Uploads n rows from row on: repacks them into stage (host, pinned, wkc_stage_bytes) on up to n_thread threads, at least
+ * one, and copies from there; stage may be used again when the stream has passed. Rows go through wk_weight_row. False: a value is not finite; *bad is its row. */
 size_t wkc_stage_bytes(const wk_weight *w, int32_t n);
-bool wkc_mat_upload(const wkc_mat *m, const wk_weight *w, int32_t row, int32_t n, uint8_t *stage, cudaStream_t s,
-                    int32_t *bad);
+bool wkc_mat_upload(const wkc_mat *m, const wk_weight *w, int32_t row, int32_t n, uint8_t *stage, int n_thread,
+                    cudaStream_t s, int32_t *bad);
 
 /* A value of type WK_VAL_F32, A32, A256. rows: that it has room for. */
 size_t wkc_act_bytes(int type, int32_t dim, size_t rows);
@@ -55,7 +55,7 @@ void wkc_rope_table(cudaStream_t s, const double *freq, int32_t n_rot, float msc
                     float *cs);
 void wkc_rope(cudaStream_t s, int pairing, const float *x, const float *cs, int32_t n, int32_t dim, int32_t head_dim,
               int32_t n_rot, float *dst);
-/* The id of the largest of each row, the lowest of equals; NaN is never largest. */
+/* The id of the largest of each row, the lowest of equals; -1 where some value is not finite. dim > 0. */
 void wkc_top(cudaStream_t s, const float *x, int32_t n, int32_t dim, int32_t *top);
 
 /* ---- cache and attention: kv.cu attn.cu -------------------------------------------------------------------------- */

@@ -1,7 +1,10 @@
 /* matrix.cu: matrices on the device: their size, their upload, and which kernel a product takes. */
 #include <string.h>
 
+#include <atomic>
+
 #include "gpu/cuda/matrix.h"
+#include "gpu/cuda/team.h"
 
 /* A vector is one row of f32, whatever the file holds. */
 static int fmt_of(const wk_weight *w) { return w->is_vector ? WK_FMT_F32 : w->fmt; }
@@ -45,28 +48,50 @@ static void vector_row(float *dst, const wk_weight *w) {
     memset(dst + w->k, 0, (size_t)(wkc_pad(w->k) - w->k) * sizeof(float));
 }
 
-bool wkc_mat_upload(const wkc_mat *m, const wk_weight *w, int32_t row, int32_t n, uint8_t *stage, cudaStream_t s,
-                    int32_t *bad) {
-    const wk_format *f = &wk_formats[w->fmt];
+typedef struct piece {
+    const wk_weight *w;
+    int32_t row; /* the first */
     size_t at[WKC_PLANE], bytes[WKC_PLANE];
-    planes(at, bytes, w, n);
-    for (int32_t i = 0; i < n; i++) {
-        const int32_t r = w->is_vector ? 0 : wk_weight_row(w, row + i);
+    uint8_t *stage;
+    std::atomic<int32_t> bad; /* the first row of the piece that is not finite, or their number */
+} piece;
+
+/* Rows from .. to-1 of a piece, one thread's; none behind one that is bad. */
+static void pack_rows(void *ud, int32_t from, int32_t to) {
+    piece *p = (piece *)ud;
+    const wk_weight *w = p->w;
+    for (int32_t i = from; i < to; i++) {
+        const int32_t r = w->is_vector ? 0 : wk_weight_row(w, p->row + i);
         const uint8_t *src = w->data + (size_t)r * w->row_bytes;
-        uint8_t *to[WKC_PLANE];
-        for (int j = 0; j < WKC_PLANE; j++) to[j] = stage + at[j] + bytes[j] * (size_t)i;
-        if (f->find_nonfinite(src, w->k) >= 0) {
-            *bad = row + i;
-            return false;
+        uint8_t *dst[WKC_PLANE];
+        for (int j = 0; j < WKC_PLANE; j++) dst[j] = p->stage + p->at[j] + p->bytes[j] * (size_t)i;
+        if (wk_formats[w->fmt].find_nonfinite(src, w->k) >= 0) {
+            int32_t first = p->bad.load();
+            while (i < first && !p->bad.compare_exchange_weak(first, i)) {}
+            return;
         }
         if (w->is_vector)
-            vector_row((float *)to[0], w);
+            vector_row((float *)dst[0], w);
         else
-            wkc_repack_row(to, w->fmt, src, w->k);
+            wkc_repack_row(dst, w->fmt, src, w->k);
+    }
+}
+
+enum { SHARE = 64 << 10 }; /* bytes of the file that are worth a thread: repacking them takes longer than making it */
+
+bool wkc_mat_upload(const wkc_mat *m, const wk_weight *w, int32_t row, int32_t n, uint8_t *stage, int n_thread,
+                    cudaStream_t s, int32_t *bad) {
+    piece p = {w, row, {}, {}, stage, {n}};
+    const size_t shares = (size_t)n * w->row_bytes / SHARE + 1;
+    planes(p.at, p.bytes, w, n);
+    wkc_team_run(shares < (size_t)n_thread ? (int)shares : n_thread, n, pack_rows, &p);
+    if (p.bad < n) {
+        *bad = row + p.bad;
+        return false;
     }
     for (int j = 0; j < WKC_PLANE; j++)
-        if (bytes[j])
-            cudaMemcpyAsync(m->p + m->plane[j] + bytes[j] * (size_t)row, stage + at[j], bytes[j] * (size_t)n,
+        if (p.bytes[j])
+            cudaMemcpyAsync(m->p + m->plane[j] + p.bytes[j] * (size_t)row, stage + p.at[j], p.bytes[j] * (size_t)n,
                             cudaMemcpyHostToDevice, s);
     return true;
 }

@@ -191,6 +191,16 @@ size_t wkc_bytes(const wk_plan *p, const wk_part *part, uint32_t n_page, int n_t
     return a.overflow ? SIZE_MAX : a.used;
 }
 
+size_t wkc_later(const wk_plan *p, const wk_part *part) {
+    const wk_part all = wkc_part(p, part);
+    int32_t *step = wkc_new<int32_t>((size_t)p->n_step);
+    size_t each = 0;
+    if (!step) return SIZE_MAX;
+    const int32_t n = wkc_graph_room(p, step, wkc_steps(p, &all, step), &each);
+    delete[] step;
+    return WKC_CODE_BYTES + (size_t)n * each;
+}
+
 /* ---- prepare ----------------------------------------------------------------------------------------------------- */
 
 typedef void lay_fn(wkc_arena *a, const need *n, wk_exec *x);
@@ -305,7 +315,9 @@ int wkc_prepare(wk_exec **out, wk_dev *d, const wk_plan *p, const wk_part *part,
     if (!x->step || !x->w || !x->val || !x->cs || !x->freq || !x->rope_used) {
         (void)wkc_fail(err, rc, "no memory for the device's state");
     } else {
+        size_t each = 0;
         x->n_step = wkc_steps(p, &x->part, x->step);
+        x->max_graph = wkc_graph_room(p, x->step, x->n_step, &each);
         rc = fill(x, err);
     }
     if (rc) wkc_unprepare(x);

@@ -94,6 +94,16 @@ void wkc_drop_graphs(wk_exec *x) {
     x->n_graph = 0;
 }
 
+/* Graphs that are kept of these steps, and what one of them takes. Attention may launch two kernels; the tables of rope and
+ * the largest logits are no steps. */
+int32_t wkc_graph_room(const wk_plan *p, const int32_t *step, int32_t n_step, size_t *bytes_each) {
+    size_t n = (size_t)n_step + (size_t)p->n_rope + 1;
+    for (int32_t i = 0; i < n_step; i++) n += p->step[step[i]].op == WK_OP_attn;
+    *bytes_each = n * WKC_NODE_BYTES;
+    const size_t room = WKC_GRAPH_BYTES / *bytes_each;
+    return room > WKC_GRAPHS ? (int32_t)WKC_GRAPHS : room < WKC_GRAPH_LEAST ? (int32_t)WKC_GRAPH_LEAST : (int32_t)room;
+}
+
 /* The shape's place: found, new, or that of the one not used longest. */
 static wkc_graph *graph_of(wk_exec *x, const wkc_batch *b, bool top) {
     wkc_graph *oldest = &x->graph[0];
@@ -103,7 +113,7 @@ static wkc_graph *graph_of(wk_exec *x, const wkc_batch *b, bool top) {
             return g;
         if (g->last < oldest->last) oldest = g;
     }
-    if (x->n_graph < WKC_GRAPHS) oldest = &x->graph[x->n_graph++];
+    if (x->n_graph < x->max_graph) oldest = &x->graph[x->n_graph++];
     else if (oldest->x) (void)cudaGraphExecDestroy(oldest->x);
     const wkc_graph fresh = {b->n_tok, b->n_seq, b->n_out, b->max_page, top, 0, 0, NULL};
     *oldest = fresh;
@@ -197,6 +207,7 @@ static int finish(wk_exec *x, const wkc_due *due, wk_err *err) {
         WKC_TRY(x->dev, err, cudaMemcpy, b->logits, x->logits, logit_bytes(x, b), cudaMemcpyDeviceToHost);
     hand_over(x, b);
     if (wants_logits(x, b)) count_get(x, logit_bytes(x, b), 0);
+    if (wants_top(x, b)) count_get(x, (size_t)b->n_out * sizeof(int32_t), 0);
     if (!due->is_traced || !x->is_traced) return WICK_OK;
     x->trace.n_pass++;
     x->trace.wall_ns += wkc_now_ns() - due->t0;

@@ -1,7 +1,7 @@
 # sources.cmake: what libwick_cuda.so and its emulated sister (tests/cuda_emu) are made of. The module links nothing of
 # libwick: the table of formats is compiled into it.
 set(WKC_SOURCES backend.cu prepare.cu upload.cu steps.cu run.cu measure.cu rows.cu
-    matrix.cu repack.cpp quant.cu gemv.cu gemm.cu float.cu embed.cu
+    matrix.cu repack.cpp team.cpp quant.cu gemv.cu gemm.cu float.cu embed.cu
     kv.cu attn.cu attn_split.cu attn_tile.cu attn_mma.cu top.cu
     grad/trainer.cu grad/tmem.cu grad/tsteps.cu grad/trun.cu grad/tgemm.cu grad/trows.cu grad/tattn.cu grad/tloss.cu)
 list(TRANSFORM WKC_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)

@@ -11,9 +11,14 @@ typedef struct best {
     int id; /* INT_MAX: none yet */
 } best;
 
-/* A comparison with NaN is false, so NaN is never taken. */
 static inline __device__ void take(best *b, float x, int id) {
     if (x > b->x || (x == b->x && id < b->id)) *b = {x, id};
+}
+
+/* What is not finite wins over everything, under an id that is none and below all others. */
+static inline __device__ void look(best *b, float x, int id) {
+    const bool fine = fabsf(x) < INFINITY;
+    take(b, fine ? x : INFINITY, fine ? id : -1);
 }
 
 static inline __device__ best best_of_warp(best b) {
@@ -36,19 +41,19 @@ static __global__ void __launch_bounds__(TOP_THREADS) top_row(const float *x, in
     WKC_UNROLL
     for (int i = (int)threadIdx.x; i < n4; i += TOP_THREADS) {
         const float4 v = row4[i];
-        take(&b, v.x, 4 * i);
-        take(&b, v.y, 4 * i + 1);
-        take(&b, v.z, 4 * i + 2);
-        take(&b, v.w, 4 * i + 3);
+        look(&b, v.x, 4 * i);
+        look(&b, v.y, 4 * i + 1);
+        look(&b, v.z, 4 * i + 2);
+        look(&b, v.w, 4 * i + 3);
     }
-    for (int i = 4 * n4 + (int)threadIdx.x; i < dim; i += TOP_THREADS) take(&b, row[i], i);
+    for (int i = 4 * n4 + (int)threadIdx.x; i < dim; i += TOP_THREADS) look(&b, row[i], i);
     b = best_of_warp(b);
     if (lane == 0) xs[warp] = b.x, ids[warp] = b.id;
     __syncthreads();
     if (warp) return;
     b = {xs[lane], ids[lane]};
     b = best_of_warp(b);
-    if (lane == 0) top[blockIdx.x] = b.id == INT_MAX ? 0 : b.id;
+    if (lane == 0) top[blockIdx.x] = b.id;
 }
 
 void wkc_top(cudaStream_t s, const float *x, int32_t n, int32_t dim, int32_t *top) {

@@ -1,5 +1,5 @@
 /* upload.cu: weights from the file's rows to the device. Pieces of a weight are repacked into one of two pinned buffers
- * while the other one is on its way; the file's pages may go when a piece was read. */
+ * by the host's threads while the other one is on its way; the file's pages may go when a piece was read. */
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -56,7 +56,8 @@ static int send_piece(upload *u, const wkc_mat *m, const wk_weight *w, int32_t r
     int32_t bad = row;
     if (s->is_busy) WKC_TRY(x->dev, err, cudaEventSynchronize, s->sent);
     if (wkc_is_faulty(x->dev, "cudaMemcpyAsync")) return wkc_faulted(x->dev, "cudaMemcpyAsync", err);
-    if (!wkc_mat_upload(m, w, row, n, s->p, x->stream, &bad)) return fail_row(w, bad, err);
+    const int n_thread = x->dev->host.n_thread > 1 ? x->dev->host.n_thread : 1;
+    if (!wkc_mat_upload(m, w, row, n, s->p, n_thread, x->stream, &bad)) return fail_row(w, bad, err);
     WK_TRY(wkc_judge(x->dev, cudaGetLastError(), "cudaMemcpyAsync", err));
     WKC_TRY(x->dev, err, cudaEventRecord, s->sent, x->stream);
     s->is_busy = true;

@@ -14,7 +14,7 @@
 enum { KIND_MAX = 16, MAX_INDEX = 1023 };
 
 #ifndef WK_LIBDIR
-#define WK_LIBDIR "lib" /* where the build installs libraries, below the prefix: "lib64", "lib/x86_64-linux-gnu" */
+#define WK_LIBDIR "lib" /* where the build installs libraries, from above the programs: "lib64", "lib/x86_64-linux-gnu" */
 #endif
 
 const char *wk_gpu_kind(int i) {

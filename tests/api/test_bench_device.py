@@ -59,6 +59,7 @@ def as_json():
         check(f"copies of {device} {name}", copied > 0 if inside else copied == 0 if device == "cpu" or name.startswith("split 0") else True, r)
         check(f"bits of {device} {name}", r["outside_bits"] == (device != "cpu" and not name.startswith("split 0")), r)
         check(f"p50 and p99 of {device} {name}", 0 < r["p50_ms"] <= r["p99_ms"], r)
+    check("a decoded token costs an id, no logits", rows["fake:0", "decode"]["get_bytes"] == 4, rows["fake:0", "decode"])
     for name in ("decode", "prefill 16", "batch 2"):
         r = rows["fake:0", name]
         check(f"the device's own limit: {name}", r["share_of"] == ("f16" if name[0] == "p" else "read") and r["probe"] > 1 and r["share"] > 0, r)

@@ -2,7 +2,7 @@
 """Layers on a device, by the program: the device of the tests gives the cpu's bits wherever the model is cut, and whatever
 fails there ends with one sentence and leaves nothing behind.
 
-usage: test_device.py WICK-BINARY MODULE     (run from the repository root; standard library only)"""
+usage: test_device.py WICK-BINARY MODULE [EMULATED-CUDA-MODULE]     (run from the repository root; standard library only)"""
 import json
 import os
 import re
@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 WICK, MODULE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+EMULATED = os.path.abspath(sys.argv[3]) if len(sys.argv) > 3 else None
 SANITIZED = "WICK_SANITIZED" in os.environ
 TINY = {m: f"tests/golden/tiny/{m}.gguf" for m in ("llama", "qwen2", "qwen3", "gemma3")}
 LONG = "the rain in spain, there in the world and the word; " * 3
@@ -46,8 +47,8 @@ def left_behind(n):
     return bad if bad or len(lines) == n else [f"{len(lines)} devices were closed, wanted {n}"]
 
 
-def steps_of_report():
-    return int(re.search(r"steps=(\d+)", open(report, encoding="utf-8").read())[1])
+def number_of_report(name):
+    return int(re.search(name + r"=(\d+)", open(report, encoding="utf-8").read())[1])
 
 
 def answer(model, *args, knobs=None, n=12, device=None, prompt=LONG):
@@ -69,6 +70,71 @@ def check_hashes(name, model, n_layer, ways):
         for i in range(n_layer):
             same(f"{name} {args} without layer {i}", want,
                  answer(model, *args, device="all", knobs={"CANNOT": f"layer{i}"}), 1)
+
+
+GREEDY = ["--seed", "3", "--temp", "0", "--repeat-penalty", "1"]
+
+
+def greedy(model, *args, knobs=None, device=None, n=12, module=MODULE):
+    a = ["run", "-m", model, "--raw", "-q", "-n", str(n), "--ignore-eos", LONG] + GREEDY
+    return run(a + (["--device", module, "--gpu-layers", str(device)] if device is not None else []) + list(args), knobs)
+
+
+def check_ids(name, model):
+    """Greedy requests carry ids, whoever looks at logits has them; a NaN is noticed either way."""
+    n = 12
+    want = greedy(model)
+    check(f"{name} greedy on the cpu", want[0] == 0, want[2])
+    for part in ({}, {"CANNOT": "layer0"}):  # in one piece, and with the head behind a border
+        got = greedy(model, device="all", knobs=part)
+        sent = number_of_report("sent")
+        same(f"{name} by ids {part}", want, got, 1)
+        check(f"{name} sends an id a token", sent == 4 * n, sent)
+        got = greedy(model, device="all", knobs={"TOP": 0, **part})
+        logits = number_of_report("sent")
+        same(f"{name} by logits {part}", want, got, 1)
+        check(f"{name} sends its logits", logits > 100 * sent and logits % n == 0, logits)
+    for more in (["--temp", "0.8"], ["--hash"], ["--repeat-penalty", "1.3"]):
+        want_more = greedy(model, *more)
+        got = greedy(model, *more, device="all")
+        check(f"{name} {more} wants logits", number_of_report("sent") == logits, number_of_report("sent"))
+        same(f"{name} {more}", want_more, got, 1)
+    got = greedy(model, device=1)
+    check(f"{name}: the head on the cpu", number_of_report("sent") == 0, number_of_report("sent"))
+    same(f"{name} with one layer", want, got, 1)
+    for row in (1, 5):
+        said = [greedy(model, device="all", knobs={"TOP": top, "NAN": row}) for top in (0, 1)]
+        check(f"{name}: NaN in row {row}", said[0] == said[1] and said[0][0] == 1 and "logit that is not a finite number" in said[0][2], said)
+        left_behind(2)
+
+
+def check_emulated():
+    """The cuda module's own ids are those of its logits."""
+    if not EMULATED:
+        print("the cuda module is left out: this build does not emulate it")
+        return
+    for name in ("llama",) if SANITIZED else ("llama", "gemma3"):
+        by_id = greedy(TINY[name], device="all", module=EMULATED)
+        by_logits = greedy(TINY[name], "--hash", device="all", module=EMULATED)
+        text = re.sub(rb"\n?hash [0-9a-f]+\n$", b"", by_logits[1])
+        check(f"{name} by cuda's ids", by_id[0] == 0 and by_logits[0] == 0 and by_id[1].rstrip(b"\n") == text.rstrip(b"\n"), (by_id, by_logits))
+
+
+def check_later():
+    """What passes take beside is left free where the number of layers is chosen, and refuses nothing that is asked for."""
+    def layers(n, **knobs):
+        rc, out, err = run(["plan", "-m", TINY["llama"], "--json", "--device", MODULE] + (["--gpu-layers", str(n)] if n else []), knobs)
+        left_behind(1)
+        j = json.loads(out) if rc == 0 or out else {}
+        return rc, j.get("gpu_layers"), j.get("device_need"), err
+    _, _, need, err = layers("all")
+    room = need * 10 // 9 + 16
+    check("all layers fit", layers(None, MEM=room)[1] == 2, err)
+    got = layers(None, MEM=room, LATER=need // 20)
+    check("not all layers fit beside what comes later", got[:2] == (0, 0) and "reads" in got[3], got)  # one is not worth a copy
+    got = layers("all", MEM=room, LATER=need)
+    check("what is asked for is not refused", got[:3] == (0, 2, need), got)
+    refused("later", 4, ["one layer with its KV cache", "takes 3.0"], {"MEM": room, "LATER": 3 * 10**9}, device="auto", n_closed=1)
 
 
 def check_text():
@@ -124,7 +190,7 @@ def check_planted():
 def check_each():
     """The n-th allocation and the n-th step fail, n = 1, 2, 3 ... until all is well."""
     want = answer(TINY["llama"], device=1, n=3, prompt="rain")
-    n_step = steps_of_report()
+    n_step = number_of_report("steps")
     left_behind(1)
     for knob, most, what, stride in (("NOMEM", 200, "no memory", 1), ("FAIL", n_step, "the device is lost", 7)):
         for n in range(1, most + 2, stride if not SANITIZED else 4 * stride + 1):
@@ -151,6 +217,10 @@ def main():
             same(f"smollm2 with {n} layers", want, answer(real, n=4, prompt="The rain in Spain", device=n), 1)
     else:
         print("a real model is left out: WICK_SMOLLM2 names none, or the build is instrumented")
+    for name, model in TINY.items():
+        check_ids(name, model)
+    check_emulated()
+    check_later()
     check_text()
     check_refusals()
     check_planted()

@@ -57,7 +57,7 @@ static void fill_row(uint8_t *row, int fmt, int k) {
 }
 
 /* Rows in two pieces through one stage. */
-static bool upload(matrix *x, int32_t *bad) {
+static bool upload(matrix *x, int32_t *bad, int n_thread = 1) {
     const int32_t piece = (x->m.n_row + 1) / 2;
     uint8_t *stage;
     cudaStream_t s;
@@ -66,7 +66,7 @@ static bool upload(matrix *x, int32_t *bad) {
     bool ok = true;
     for (int32_t row = 0; ok && row < x->m.n_row; row += piece) {
         const int32_t left = x->m.n_row - row;
-        ok = wkc_mat_upload(&x->m, &x->w, row, left < piece ? left : piece, stage, s, bad);
+        ok = wkc_mat_upload(&x->m, &x->w, row, left < piece ? left : piece, stage, n_thread, s, bad);
         cudaStreamSynchronize(s);
     }
     cudaFreeHost(stage);
@@ -223,6 +223,39 @@ static void test_products(void **state) {
     }
 }
 
+/* However many threads repack: the same bytes, and the same first row that is not finite. */
+static void test_threads(void **state) {
+    (void)state;
+    for (int fmt = 0; fmt < WK_FMT_COUNT; fmt++) {
+        matrix x;
+        int32_t bad = -1;
+        make(&x, fmt, 601, 2304, 0);
+        const size_t n = wkc_mat_bytes(&x.w);
+        std::vector<uint8_t> want(n), got(n);
+        for (int n_thread : {1, 2, 7, 100}) {
+            assert_int_equal(cudaMemset(x.p, 0x5a, n), 0);
+            assert_true(upload(&x, &bad, n_thread));
+            assert_int_equal(cudaMemcpy(got.data(), x.p, n, cudaMemcpyDeviceToHost), 0);
+            if (n_thread == 1) want = got;
+            assert_memory_equal(got.data(), want.data(), n);
+        }
+        if (fmt != WK_FMT_F32) {
+            cudaFree(x.p);
+            continue;
+        }
+        for (int row : {290, 288, 12, 0}) {
+            const float nan = NAN;
+            memcpy(x.file.data() + x.w.row_bytes * (size_t)row + 400, &nan, 4);
+            for (int n_thread : {1, 2, 7}) {
+                bad = -1;
+                assert_false(upload(&x, &bad, n_thread));
+                assert_int_equal(bad, row);
+            }
+        }
+        cudaFree(x.p);
+    }
+}
+
 /* Rows of k that nothing divides. */
 static void test_float_lengths(void **state) {
     (void)state;
@@ -350,6 +383,6 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_quant),    cmocka_unit_test(test_embed),
                                        cmocka_unit_test(test_vector),   cmocka_unit_test(test_refused),
                                        cmocka_unit_test(test_nan),      cmocka_unit_test(test_float_lengths),
-                                       cmocka_unit_test(test_products)};
+                                       cmocka_unit_test(test_threads),  cmocka_unit_test(test_products)};
     return cmocka_run_group_tests_name("cuda_mat", tests, NULL, NULL);
 }

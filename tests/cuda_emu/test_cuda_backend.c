@@ -112,10 +112,45 @@ static void test_long_decode(void **s) {
         if (i % 3 && nmse(want, got, plan->n_vocab) > 1e-4)
             fail_msg("pass %d, position %d: NMSE %g", (int)i, (int)at, nmse(want, got, plan->n_vocab));
         if (i % 2 || i % 3 == 0) assert_true(want[best] - want[top] < 0.02f);
+        for (int32_t j = 0; j < plan->n_vocab && i % 2 && i % 3; j++) /* of its own logits: the lowest of the largest */
+            assert_true(j < top ? got[j] < got[top] : got[j] <= got[top]);
         at += n;
         assert_true(at < 64 * N_PAGE);
     }
     close_pair(&p);
+}
+
+/* A value that is no number reaches the logits through the part with the head: no id, with logits and without. */
+static void test_top_of_no_numbers(void **s) {
+    (void)s;
+    const wk_host host = host_of(NULL, NULL);
+    const wk_part part = wk_part_make(plan, plan->n_layer, plan->n_layer + 1);
+    static const float planted[] = {1, NAN, INFINITY, 1};
+    wk_dev *d = NULL;
+    wk_exec *x = NULL;
+    wk_err err = {0};
+    float mem[N_TOK * 256], logits[MAX_VOCAB];
+    int32_t val[8], n_val = 0;
+    assert_int_equal(wk_part_inputs(plan, &part, val, 8, &n_val, &err), WICK_OK);
+    assert_int_equal(n_val, 1);
+    if (ops->open(&d, 0, &host, &err) || ops->prepare(&x, d, plan, &part, N_PAGE, &err)) fail_msg("%s", err.message);
+    for (int i = 0; i < 8; i++) {
+        int32_t top = 12345, best = 0;
+        for (int j = 0; j < N_TOK * 256; j++) mem[j] = (float)(j * 37 % 101) - 50;
+        mem[7] = planted[i / 2];
+        assert_int_equal(ops->put(x, val[0], 1, mem, &err), WICK_OK);
+        if (pass(ops, x, i, 1, i % 2 ? logits : NULL, &top, &err)) fail_msg("%s", err.message);
+        if (i / 2 % 3) {
+            assert_int_equal(top, -1);
+            continue;
+        }
+        assert_true(top >= 0 && top < plan->n_vocab);
+        for (int32_t j = 1; j < plan->n_vocab && i % 2; j++)
+            if (logits[j] > logits[best]) best = j;
+        if (i % 2) assert_int_equal(top, best);
+    }
+    ops->unprepare(x);
+    ops->close(d);
 }
 
 /* ---- calls that fail ----------------------------------------------------------------------------- */
@@ -254,6 +289,10 @@ static void test_memory(void **s) {
     assert_int_equal(ops->info(d, false, &after, &err), WICK_OK);
     const size_t said = ops->bytes(plan, NULL, N_PAGE, 0), taken = before.mem_free - after.mem_free;
     assert_true(taken <= said && said - taken < 4096);
+    const wk_part half = wk_part_make(plan, 0, 1);
+    const size_t later = ops->later(plan, NULL), less = ops->later(plan, &half), node = 64 << 10;
+    assert_true(later - less >= node * 48 && later % node == 0); /* as many graphs, shorter ones */
+    assert_true(later < (512u << 20) + (64u << 20));
     ops->unprepare(x);
     assert_int_equal(ops->info(d, false, &after, &err), WICK_OK);
     assert_int_equal(after.mem_free, before.mem_free);
@@ -304,7 +343,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_long_decode), cmocka_unit_test(test_each_call_fails), cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_progress),    cmocka_unit_test(test_memory),          cmocka_unit_test(test_no_device),
-        cmocka_unit_test(test_trace),
+        cmocka_unit_test(test_trace),           cmocka_unit_test(test_top_of_no_numbers),
     };
     if (argc < 2) return 2;
     module_path = argv[1];

@@ -1,4 +1,5 @@
 /* fake.c: the functions of the module. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,8 +37,8 @@ static int fake_count(char *why, size_t n) {
 static void report(const wk_dev *d) {
     FILE *f = d->report[0] ? fopen(d->report, "a") : NULL;
     if (!f) return;
-    (void)fprintf(f, "live=%ld bytes=%zu guards=%ld peak=%zu allocs=%ld steps=%ld\n", d->n_live, d->mem_used,
-                  d->n_guard, d->mem_peak, d->n_alloc, d->n_call[FAKE_STEP]);
+    (void)fprintf(f, "live=%ld bytes=%zu guards=%ld peak=%zu allocs=%ld steps=%ld sent=%zu\n", d->n_live, d->mem_used,
+                  d->n_guard, d->mem_peak, d->n_alloc, d->n_call[FAKE_STEP], d->sent);
     (void)fclose(f);
 }
 
@@ -189,9 +190,10 @@ static void finish(wk_exec *x) {
     const size_t n = (size_t)x->p->n_vocab;
     if (!has_head(x)) return;
     for (int32_t i = 0; i < x->b->n_out; i++) {
-        const float *row = fake_f32(x, x->p->logits, i);
+        float *row = fake_f32(x, x->p->logits, i);
+        if (x->d->nan_at && ++x->d->n_row == x->d->nan_at) row[n - 1] = NAN;
         memcpy(x->logits + (size_t)i * n, row, n * sizeof(float));
-        x->top[i] = x->d->k.argmax(row, (int)n);
+        x->top[i] = isfinite(x->d->k.sum(row, (int)n)) ? x->d->k.argmax(row, (int)n) : -1;
     }
 }
 
@@ -217,14 +219,22 @@ static int execute(wk_exec *x, wk_err *err) {
     return WICK_OK;
 }
 
+/* A result of the part that has the logits, counted as what a device sends. */
+static void send(wk_exec *x, void *dst, const void *src, size_t n) {
+    if (!has_head(x) || !dst || !n) return;
+    memcpy(dst, src, n);
+    x->d->sent += n;
+    x->trace.n_get++;
+    x->trace.get_bytes += n;
+}
+
 /* Hands the results of the pass over. */
 static void deliver(wk_exec *x) {
     const wk_batch *b = x->b;
     if (!b) return;
     for (int32_t i = 0; i < b->n_tok && b->bad_tok; i++) b->bad_tok[i] |= x->bad[i];
-    const size_t n = (size_t)b->n_out * (size_t)x->p->n_vocab;
-    if (has_head(x) && b->logits && n) memcpy(b->logits, x->logits, n * sizeof(float));
-    if (has_head(x) && b->top && b->n_out) memcpy(b->top, x->top, (size_t)b->n_out * sizeof(int32_t));
+    send(x, b->logits, x->logits, (size_t)b->n_out * (size_t)x->p->n_vocab * sizeof(float));
+    send(x, b->top, x->top, (size_t)b->n_out * sizeof(int32_t));
     x->b = NULL;
 }
 
@@ -297,11 +307,17 @@ static void fake_trace_start(wk_exec *x) {
 static void fake_trace_stop(wk_exec *x) { x->is_traced = false; }
 static void fake_trace_read(const wk_exec *x, wk_trace *out) { *out = x->trace; }
 
+static size_t fake_later(const wk_plan *p, const wk_part *part) {
+    (void)p;
+    (void)part;
+    return (size_t)fake_number("WICK_FAKE_LATER", 0);
+}
+
 #define FAKE_OPS                                                                                   \
     .abi = WK_BACKEND_ABI, .size = sizeof(wk_backend_ops), .name = "fake", .can_top = true,         \
     .count = fake_count, .open = fake_open, .close = fake_close, .info = fake_info,                \
     .can = fake_can, .prepare = fake_prepare, .run = fake_run, .wait = fake_wait,                  \
-    .unprepare = fake_unprepare, .put = fake_put, .get = fake_get, .bytes = fake_bytes,            \
+    .unprepare = fake_unprepare, .put = fake_put, .get = fake_get, .bytes = fake_bytes, .later = fake_later, \
     .trace_start = fake_trace_start, .trace_stop = fake_trace_stop, .trace_read = fake_trace_read
 
 WK_EXPORT const wk_backend_ops *wick_backend(void);
@@ -310,5 +326,6 @@ const wk_backend_ops *wick_backend(void) {
     static wk_backend_ops ops = {FAKE_OPS};
     ops.abi = (uint32_t)fake_number("WICK_FAKE_ABI", WK_BACKEND_ABI);
     ops.size = (uint32_t)fake_number("WICK_FAKE_SIZE", (long)sizeof(wk_backend_ops));
+    ops.can_top = fake_number("WICK_FAKE_TOP", 1) != 0;
     return &ops;
 }

@@ -7,11 +7,14 @@
  *   WICK_FAKE_ABI=n WICK_FAKE_SIZE=n   what the functions say of themselves
  *   WICK_FAKE_COUNT=n                  devices (1); 0: with a sentence why
  *   WICK_FAKE_MEM=bytes                memory of a device
+ *   WICK_FAKE_LATER=bytes              that it says passes may take beside
  *   WICK_FAKE_NOMEM=n                  its n-th allocation fails
  *   WICK_FAKE_FAIL=call:n              the n-th such call of a device fails: open info upload run step wait put get.
  *                                      But for open, info and upload the pass is lost, and those behind it
  *   WICK_FAKE_CANNOT=a,b               operations, formats of weights, or layers ("layer0") that it cannot run
  *   WICK_FAKE_WRONG=a                  an operation whose last result is wrong by one bit
+ *   WICK_FAKE_NAN=n                    the n-th row of logits holds a value that is not a number
+ *   WICK_FAKE_TOP=0                    it gives logits, no ids
  *   WICK_FAKE_REPORT=file              gets one line when a device is closed */
 #ifndef WK_FAKE_H
 #define WK_FAKE_H
@@ -30,8 +33,10 @@ struct wk_dev {
     wk_kernels k;
     int index;
     size_t mem_total, mem_used, mem_peak;     /* of the device */
+    size_t sent;                              /* bytes of logits and ids */
     long n_live, n_alloc, n_guard;            /* blocks, also those of the host; allocations; guards found damaged */
     long n_call[FAKE_CALL_COUNT], fail_at[FAKE_CALL_COUNT]; /* so far; the one that fails, 0: none */
+    long n_row, nan_at;                       /* rows of logits so far; the one with a NaN, 0: none */
     char cannot[128], wrong[16], report[512];
 };
 

@@ -91,6 +91,7 @@ void fake_knobs(wk_dev *d) {
     char fail[64];
     d->mem_total = (size_t)fake_number("WICK_FAKE_MEM", 8L << 30);
     d->fail_at[FAKE_ALLOC] = fake_number("WICK_FAKE_NOMEM", 0);
+    d->nan_at = fake_number("WICK_FAKE_NAN", 0);
     copy_text(d->cannot, sizeof(d->cannot), "WICK_FAKE_CANNOT");
     copy_text(d->wrong, sizeof(d->wrong), "WICK_FAKE_WRONG");
     copy_text(d->report, sizeof(d->report), "WICK_FAKE_REPORT");

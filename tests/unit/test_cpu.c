@@ -1,27 +1,15 @@
 /* test_cpu.c: the host as a device: the same bits whether steps are grouped into stages or not, whether a sequence runs
  * alone or beside others, in one piece or in many, with 1, 2 or 3 threads, whichever rows are asked for, wherever its
  * pages lie, whatever they held before, and when they are copies. */
-#include "tests/unit/unit.h"
+#include "tests/unit/cpu_dev.h"
 
 #include <stdio.h>
 
-#include "engine/base/arena.h"
 #include "engine/base/rng.h"
-#include "engine/cpu/cpu.h"
 #include "engine/cpu/exec.h"
-#include "engine/file/store.h"
 #include "simd/kernels.h"
 
 enum { MAX_TOK = 224, MAX_OUT = 224, N_PAGE = 16, N_IDS = 200, N_LONG = 720 };
-
-typedef struct dev {
-    wk_store *store;
-    wk_plan *plan;
-    wk_dev *dev;
-    wk_exec *exec;
-    float *logits;
-    uint8_t bad[MAX_TOK];
-} dev;
 
 static const char *const arch[] = {"llama", "qwen3", "gemma3"};
 #define NEAR 6e-4 /* measured 1.9e-4 */
@@ -43,29 +31,11 @@ static int set_up(void **state) {
 }
 
 static dev *open_dev(const char *name, int kv_type, int n_thread, bool ungrouped, bool keep) {
-    wk_err err = {0};
     char path[96];
-    dev *d = wk_new(dev);
-    assert_non_null(d);
     const wk_plan_options o = {.max_tok = MAX_TOK, .max_out = MAX_OUT, .kv_type = kv_type,
                                .ungrouped = ungrouped, .keep = keep};
-    const wk_host host = {.size = sizeof(host), .n_thread = n_thread, .n_cpu = 2, .cpu_mask = UINT32_MAX};
     (void)snprintf(path, sizeof(path), "tests/golden/tiny/%s.gguf", name);
-    if (wk_store_open(&d->store, path, &err) || wk_plan_build(&d->plan, d->store, &o, &err) ||
-        ops()->open(&d->dev, 0, &host, &err) || ops()->prepare(&d->exec, d->dev, d->plan, NULL, N_PAGE, &err))
-        fail_msg("%s: %s", path, err.message);
-    d->logits = wk_alloc_aligned((size_t)MAX_OUT * (size_t)d->plan->n_vocab * sizeof(float));
-    assert_non_null(d->logits);
-    return d;
-}
-
-static void close_dev(dev *d) {
-    ops()->unprepare(d->exec);
-    ops()->close(d->dev);
-    wk_plan_free(d->plan);
-    wk_store_close(d->store);
-    wk_free_aligned(d->logits);
-    wk_free(d);
+    return dev_open(path, &o, n_thread, N_PAGE, NULL);
 }
 
 static size_t row_bytes(const dev *d) { return (size_t)d->plan->n_vocab * sizeof(float); }
@@ -75,7 +45,7 @@ static void go(dev *d, const wk_batch *b) {
     wk_batch c = *b;
     c.logits = d->logits;
     c.bad_tok = d->bad;
-    memset(d->bad, 0, sizeof(d->bad));
+    memset(d->bad, 0, MAX_TOK);
     memset(d->logits, 0xff, (size_t)MAX_OUT * row_bytes(d));
     if (ops()->run(d->exec, &c, &err) || ops()->wait(d->exec, &err)) fail_msg("%s", err.message);
     for (int32_t i = 0; i < b->n_tok; i++) assert_int_equal(d->bad[i], 0);
@@ -102,7 +72,7 @@ static float *whole(const char *name, int kv_type, int s) {
     assert_non_null(want);
     run(d, s, 0, N_IDS, page, true);
     memcpy(want, d->logits, (size_t)N_IDS * row_bytes(d));
-    close_dev(d);
+    dev_close(d);
     return want;
 }
 
@@ -126,7 +96,7 @@ static void test_grouping_and_threads(void **s) {
             dev *d = open_dev(arch[a], WK_KV_F16, threads, ungrouped, keep);
             run(d, 0, 0, N_IDS, page, true);
             same(d, want, 0, 0, N_IDS, ungrouped ? "ungrouped" : "grouped");
-            close_dev(d);
+            dev_close(d);
         }
         wk_free(want);
     }
@@ -151,7 +121,7 @@ static void test_chunks(void **s) {
                     at = end;
                 }
                 assert_int_equal(at, N_IDS);
-                close_dev(d);
+                dev_close(d);
             }
             wk_free(want);
         }
@@ -167,7 +137,7 @@ static void test_q8_0_is_near_f16(void **s) {
         diff += ((double)f[i] - (double)q[i]) * ((double)f[i] - (double)q[i]);
         size += (double)f[i] * (double)f[i];
     }
-    close_dev(d);
+    dev_close(d);
     print_message("q8_0 cache: error energy %.2e of the logits'\n", diff / size);
     assert_true(diff > 0 && diff < NEAR * size);
     wk_free(f);
@@ -204,7 +174,7 @@ static void test_long_context(void **s) {
                 go_long(d, i, 1, page);
                 same(d, want, i - 672, 0, 1, "token by token over 11 pages");
             }
-            close_dev(d);
+            dev_close(d);
         }
         wk_free(want);
     }
@@ -241,7 +211,7 @@ static void check_crowd(const char *name, int threads) {
         go(d, &b);
         for (int32_t i = 0; i < b.n_out; i++) same(d, want[of[i]], pos[i], i, 1, "in a crowd");
     }
-    close_dev(d);
+    dev_close(d);
     for (int q = 0; q < 4; q++) wk_free(want[q]);
 }
 
@@ -272,7 +242,7 @@ static void test_rows_asked_for(void **s) {
         run(d, 2, 100, 101, page, false);
         run(d, 2, 101, N_IDS, page, true);
         same(d, want, 101, 0, N_IDS - 101, "after a batch without rows");
-        close_dev(d);
+        dev_close(d);
         wk_free(want);
     }
 }
@@ -308,7 +278,7 @@ static void test_pages_are_zeroed(void **s) {
     same(d, want1, 0, 0, N_IDS, "on used pages");
     run(d, 0, 0, 70, other, true);
     check_zero_behind(d, other[1], 6);
-    close_dev(d);
+    dev_close(d);
     wk_free(want0);
     wk_free(want1);
 }
@@ -329,7 +299,7 @@ static void check_copy(const char *name, bool zero_too, int threads) {
     run(d, 0, 101, 128, b, true); /* other tokens on the copy */
     run(d, 3, 100, N_IDS, a, true);
     same(d, want, 100, 0, N_IDS - 100, "the original of a copy");
-    close_dev(d);
+    dev_close(d);
     wk_free(want);
 }
 
@@ -360,7 +330,7 @@ static void test_refusals(void **s) {
     assert_true(err.message[0] != 0);
     ops()->unprepare(NULL);
     ops()->close(NULL);
-    close_dev(d);
+    dev_close(d);
 }
 
 /* A vector of f32 in the packed weights; the mapping is writable. */
@@ -397,7 +367,7 @@ static void test_values_that_do_not_fit(void **s) {
         assert_int_equal(ops()->run(d->exec, &b, &err), WICK_OK);
         for (int i = 0; i < 20; i++) n_bad += d->bad[i];
         assert_int_equal(n_bad, of[kv].n_bad);
-        close_dev(d);
+        dev_close(d);
     }
 }
 
@@ -411,8 +381,8 @@ static void test_stages_save_barriers(void **s) {
         run(u, 0, 0, 1, page, true);
         assert_true(wk_cpu_barriers(g->exec) * 2 < wk_cpu_barriers(u->exec));
         assert_true(wk_cpu_barriers(u->exec) >= (uint64_t)u->plan->n_step);
-        close_dev(g);
-        close_dev(u);
+        dev_close(g);
+        dev_close(u);
     }
 }
 

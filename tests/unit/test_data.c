@@ -10,10 +10,10 @@
 
 #include "engine/base/arena.h"
 #include "engine/train/data_impl.h"
-#include "tests/unit/tok_fixture.h"
+#include "tests/unit/byte_model.h"
 #include "tests/unit/unit.h"
 
-enum { BOS = 256, EOS, IM_START, IM_END, IDS_MAX = 1 << 16 };
+enum { IDS_MAX = 1 << 16 };
 
 static const char CHATML[] =
     "{%- for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}"
@@ -28,47 +28,6 @@ static const char NO_END[] = "{%- for m in messages %}{{ m['role'] + ': ' + m['c
 
 static char folder[] = "/tmp/wick_data_XXXXXX";
 static char path_in[64], path_out[64];
-
-/* ---- a tokenizer of bytes ---------------------------------------------------------------------- */
-
-typedef struct model {
-    fix f;
-    vocab v;
-    wk_store *store;
-    wk_tok *tok;
-    wk_chat *chat;
-} model;
-
-static model *model_new(const char *template, bool adds_bos) {
-    static const char *const control[] = {"<s>", "</s>", "<|im_start|>", "<|im_end|>"};
-    wk_err err = {0};
-    model *m = (model *)calloc(1, sizeof(*m));
-    assert_non_null(m);
-    fix_begin(&m->f);
-    vocab_bytes(&m->v);
-    for (size_t i = 0; i < WK_COUNT(control); i++) vocab_add(&m->v, wk_cstr(control[i]), 3, 0);
-    fix_meta_str(&m->f, "tokenizer.ggml.model", "gpt2");
-    fix_meta_str(&m->f, "tokenizer.ggml.pre", "gpt-2");
-    vocab_put(&m->v, &m->f, false);
-    fix_strs(&m->f, "tokenizer.ggml.merges", NULL, 0);
-    fix_meta_u32(&m->f, "tokenizer.ggml.bos_token_id", BOS);
-    fix_meta_u32(&m->f, "tokenizer.ggml.eos_token_id", EOS);
-    fix_meta_bool(&m->f, "tokenizer.ggml.add_bos_token", adds_bos);
-    if (template) fix_meta_str(&m->f, "tokenizer.chat_template", template);
-    memcpy(m->f.b.p + 16, &m->f.n_meta, 8);
-    if (wk_store_open_memory(&m->store, m->f.b.p, m->f.b.n, "fixture", &err)) fail_msg("%s", err.message);
-    if (wk_tok_open(&m->tok, m->store, &err)) fail_msg("%s", err.message);
-    if (wk_chat_open(&m->chat, m->store, m->tok, &err)) fail_msg("%s", err.message);
-    return m;
-}
-
-static void model_free(model *m) {
-    wk_chat_close(m->chat);
-    wk_tok_close(m->tok);
-    wk_store_close(m->store);
-    wk_buf_fini(&m->f.b);
-    free(m);
-}
 
 /* ---- files ------------------------------------------------------------------------------------- */
 
@@ -164,7 +123,7 @@ static void test_separated(void **state) {
     assert_int_equal(wk_data_counted(d, WK_SPLIT_TRAIN), 5 + 11 + 6);
     assert_int_equal(wk_data_bytes(d, WK_SPLIT_TRAIN), 4 + 10 + 5);
     assert_int_equal(wk_data_documents(d, WK_SPLIT_VAL), 0);
-    assert_int_equal(wk_data_vocab(d), 260);
+    assert_int_equal(wk_data_vocab(d), USER_TAG + 1);
     check_doc(d, 0, "One.", "ne.<");
     check_doc(d, 1, "Two\nlines.", "wo\nlines.<");
     check_doc(d, 2, "Three", "hree<");

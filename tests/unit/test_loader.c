@@ -71,7 +71,7 @@ static void test_no_search(void **s) {
 static void test_bad_modules(void **s) {
     (void)s;
     char numbers[128];
-    refused("plantabi", WICK_E_ABI, "has version 9 of the device interface, this wick has version 2");
+    refused("plantabi", WICK_E_ABI, "has version 10 of the device interface, this wick has version 3");
     (void)snprintf(numbers, sizeof(numbers), "has %u bytes of device interface, this wick has %u",
                    (unsigned)sizeof(wk_backend_ops) - 8, (unsigned)sizeof(wk_backend_ops));
     refused("plantshort", WICK_E_ABI, numbers);

@@ -1,58 +1,22 @@
 /* test_products.c: prompts by oneDNN: near our products, the same from run to run, ours where few rows come or the
  * format is quantised, whatever fits at once; the pool's binding goes with it. Skipped where the library is missing. */
-#include "tests/unit/unit.h"
+#include "tests/unit/cpu_dev.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
-#include "engine/base/arena.h"
-#include "engine/cpu/cpu.h"
 #include "engine/cpu/exec.h"
 #include "engine/cpu/onednn.h"
-#include "engine/file/store.h"
 #include "engine/wick_x.h"
 
 enum { MAX_TOK = 96, N_PAGE = 4 };
 #define NMSE 1e-10 /* measured 6.3e-13 */
 
-typedef struct dev {
-    wk_store *store;
-    wk_plan *plan;
-    wk_dev *dev;
-    wk_exec *exec;
-    float *logits;
-    uint8_t bad[MAX_TOK];
-} dev;
-
 static dev *open_dev(const char *path, int n_thread, bool onednn) {
-    wk_err err = {0};
-    dev *d = wk_new(dev);
-    assert_non_null(d);
     static wk_cpu_options cpu;
     cpu = (wk_cpu_options){.onednn = onednn};
     const wk_plan_options o = {.max_tok = MAX_TOK, .max_out = MAX_TOK, .kv_type = WK_KV_F32};
-    const wk_host host = {.size = sizeof(host),
-                          .n_thread = n_thread,
-                          .n_cpu = 2,
-                          .cpu_mask = UINT32_MAX,
-                          .cpu = &cpu};
-    const wk_backend_ops *ops = wk_cpu_backend();
-    if (wk_store_open(&d->store, path, &err) || wk_plan_build(&d->plan, d->store, &o, &err) ||
-        ops->open(&d->dev, 0, &host, &err) ||
-        ops->prepare(&d->exec, d->dev, d->plan, NULL, N_PAGE, &err))
-        fail_msg("%s: %s", path, err.message);
-    d->logits = wk_alloc_aligned((size_t)MAX_TOK * (size_t)d->plan->n_vocab * sizeof(float));
-    assert_non_null(d->logits);
-    return d;
-}
-
-static void close_dev(dev *d) {
-    wk_cpu_backend()->unprepare(d->exec);
-    wk_cpu_backend()->close(d->dev);
-    wk_plan_free(d->plan);
-    wk_store_close(d->store);
-    wk_free_aligned(d->logits);
-    wk_free(d);
+    return dev_open(path, &o, n_thread, N_PAGE, &cpu);
 }
 
 /* Logits of all of n tokens from position `from` on; a pass starts at a page of its own or goes on. */
@@ -75,7 +39,7 @@ static void run(dev *d, int32_t from, int32_t n) {
                         .n_zero = from ? 0 : N_PAGE,
                         .logits = d->logits,
                         .bad_tok = d->bad};
-    memset(d->bad, 0, sizeof(d->bad));
+    memset(d->bad, 0, MAX_TOK);
     if (wk_cpu_backend()->run(d->exec, &b, &err) || wk_cpu_backend()->wait(d->exec, &err))
         fail_msg("%s", err.message);
 }
@@ -109,8 +73,8 @@ static void check_near(const char *path, int n_thread, size_t wide) {
     run(d, 0, MAX_TOK);
     assert_memory_equal(d->logits, first, n * sizeof(float));
     wk_free(first);
-    close_dev(d);
-    close_dev(ours);
+    dev_close(d);
+    dev_close(ours);
 }
 
 static void test_near(void **s) {
@@ -169,8 +133,8 @@ static void test_few_rows(void **s) {
         run(d, at, WK_PRODUCT_ROWS);
         assert_memory_equal(d->logits, ours->logits, values(d, WK_PRODUCT_ROWS) * sizeof(float));
     }
-    close_dev(d);
-    close_dev(ours);
+    dev_close(d);
+    dev_close(ours);
 }
 
 static void test_counts(void **s) {
@@ -185,7 +149,7 @@ static void test_counts(void **s) {
     wk_cpu_count_products(d->plan, &n_float, &n_other);
     assert_int_equal(n_float, 0);
     assert_int_equal(n_other, all);
-    close_dev(d);
+    dev_close(d);
 }
 
 int main(void) {

@@ -18,7 +18,7 @@ struct wk_exec {
     const wk_plan *plan;
     int32_t cell[N_PAGE][WK_KV_PAGE]; /* -1: zeroed */
     int fail;                         /* 1: run fails, 2: NaN logits, 3: bad token in the first sequence */
-    uint64_t n_run;
+    uint64_t n_run, n_ids; /* passes; of them such as wanted ids alone */
     bool mixed; /* a batch had prompts and decoding */
     int32_t one_tok_after_prompt;
 };
@@ -92,11 +92,15 @@ static int fake_run(wk_exec *x, const wk_batch *b, wk_err *err) {
     for (int32_t i = 0; i < b->n_out; i++) {
         int32_t s = 0;
         while (b->out[i] >= b->seq[s].first + b->seq[s].n_tok) s++;
+        const uint32_t h = hash_until(x, &b->seq[s], b->seq[s].pos0 + b->out[i] - b->seq[s].first + 1);
+        const int32_t id = token_of(h, x->plan->n_vocab);
+        if (b->top) b->top[i] = x->fail == 2 ? -1 : id;
+        if (!b->logits) continue;
         float *row = b->logits + (size_t)i * (size_t)x->plan->n_vocab;
         for (int32_t v = 0; v < x->plan->n_vocab; v++) row[v] = 0;
-        const uint32_t h = hash_until(x, &b->seq[s], b->seq[s].pos0 + b->out[i] - b->seq[s].first + 1);
-        row[token_of(h, x->plan->n_vocab)] = x->fail == 2 ? NAN : 10;
+        row[id] = x->fail == 2 ? NAN : 10;
     }
+    x->n_ids += b->n_out && !b->logits;
     if (x->fail == 3) b->bad_tok[b->seq[0].first] = 1;
     return WICK_OK;
 }
@@ -176,8 +180,9 @@ static bool drain(wk_request *r, int limit) {
 /* ---- tests --------------------------------------------------------------------------------------- */
 
 /* Prompts out of few beginnings, random lengths, readers that sleep, cancels. All that finish say what they must. */
-static void live(bool prefix_cache) {
+static void live(bool prefix_cache, bool can_top) {
     fixture *f = open_fixture(N_PAGE, prefix_cache);
+    f->s.can_top = can_top;
     wk_request *r[MAX_LIVE] = {0};
     int32_t prompt[500];
     int n_done = 0, n_cached = 0;
@@ -189,6 +194,7 @@ static void live(bool prefix_cache) {
             for (int32_t k = 0; k < n; k++) prompt[k] = 2 + (k / 70 + kind * 10) % 200;
             if (next(f, 2)) prompt[n / 2] = 250;
             r[i] = ask(f, prompt, n, 1 + (int32_t)next(f, 100));
+            if (next(f, 5) == 0) r[i]->sampling.temperature = 1e-4; /* draws, and cannot draw another one */
         } else if (r[i] && next(f, 40) == 0) {
             atomic_store(&r[i]->cancel, 1);
         }
@@ -218,11 +224,40 @@ static void live(bool prefix_cache) {
     print_message("%d done, %d from a known prefix, %llu steps\n", n_done, n_cached, (unsigned long long)f->x.n_run);
     assert_true(n_done > 50);
     assert_int_equal(n_cached > 0, prefix_cache);
+    assert_true(can_top ? f->x.n_ids > 100 && f->x.n_ids + 100 < f->x.n_run : f->x.n_ids == 0);
     close_fixture(f);
 }
 
-static void test_random_with_prefixes(void **s) { (void)s, live(true); }
-static void test_random_without_prefixes(void **s) { (void)s, live(false); }
+static void test_random_with_prefixes(void **s) { (void)s, live(true, false); }
+static void test_random_without_prefixes(void **s) { (void)s, live(false, false); }
+static void test_random_by_ids(void **s) { (void)s, live(true, true); }
+
+/* Whoever looks at logits gets them, and whoever shares the step; the answer is the same. */
+static void test_who_wants_logits(void **s) {
+    (void)s;
+    static const float value = -100;
+    static const int32_t token = 255, prompt[] = {5, 6, 7};
+    for (int what = 0; what < 7; what++) {
+        fixture *f = open_fixture(N_PAGE, false);
+        f->s.can_top = what != 6;
+        wk_request *r = ask(f, prompt, 3, 4), *other = ask(f, prompt, 2, 4);
+        if (what == 1) r->sampling.temperature = 1e-4;
+        if (what == 2) r->sampling.n_bias = 1, r->sampling.bias_token = &token, r->sampling.bias_value = &value;
+        if (what == 3) r->sampling.repeat_penalty = 1.1;
+        if (what == 4) r->sampling.presence_penalty = 0.1;
+        if (what == 5) r->hash_logits = true;
+        while (wk_sched_round(&f->s)) {
+        }
+        assert_true(drain(r, 100) && drain(other, 100));
+        assert_int_equal(r->n_generated, 4);
+        if (what != 3) check_answer(f, r);
+        check_answer(f, other);
+        assert_int_equal(f->x.n_ids, what ? 0 : f->x.n_run);
+        wk_request_drop(r);
+        wk_request_drop(other);
+        close_fixture(f);
+    }
+}
 
 /* Who came first is admitted first, although a smaller one would fit. */
 static void test_nobody_overtakes(void **s) {
@@ -281,8 +316,9 @@ static void test_cancel_in_the_queue(void **s) {
     close_fixture(f);
 }
 
-static void check_failure(int how, int code, int n_lost) {
+static void check_failure(int how, int code, int n_lost, bool can_top) {
     fixture *f = open_fixture(N_PAGE, true);
+    f->s.can_top = can_top;
     int32_t prompt[40];
     wk_request *r[3];
     int lost = 0;
@@ -311,9 +347,10 @@ static void check_failure(int how, int code, int n_lost) {
     close_fixture(f);
 }
 
-static void test_device_fails(void **s) { (void)s, check_failure(1, WICK_E_DEVICE, 3); }
-static void test_logits_are_no_numbers(void **s) { (void)s, check_failure(2, WICK_E_NUMERIC, 3); }
-static void test_cache_overflows(void **s) { (void)s, check_failure(3, WICK_E_NUMERIC, 1); }
+static void test_device_fails(void **s) { (void)s, check_failure(1, WICK_E_DEVICE, 3, true); }
+static void test_logits_are_no_numbers(void **s) { (void)s, check_failure(2, WICK_E_NUMERIC, 3, false); }
+static void test_ids_of_no_numbers(void **s) { (void)s, check_failure(2, WICK_E_NUMERIC, 3, true); }
+static void test_cache_overflows(void **s) { (void)s, check_failure(3, WICK_E_NUMERIC, 1, true); }
 
 /* Scoring brings all rows, MAX_OUT at a time, beside others. */
 static void test_score_rows(void **s) {
@@ -389,8 +426,10 @@ static void test_text_too_long_for_a_step(void **s) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_with_prefixes),  cmocka_unit_test(test_random_without_prefixes),
+        cmocka_unit_test(test_random_by_ids),         cmocka_unit_test(test_who_wants_logits),
         cmocka_unit_test(test_nobody_overtakes),      cmocka_unit_test(test_cancel_in_the_queue),
         cmocka_unit_test(test_device_fails),          cmocka_unit_test(test_logits_are_no_numbers),
+        cmocka_unit_test(test_ids_of_no_numbers),
         cmocka_unit_test(test_cache_overflows),       cmocka_unit_test(test_score_rows),
         cmocka_unit_test(test_decoding_goes_first),   cmocka_unit_test(test_text_too_long_for_a_step),
     };
