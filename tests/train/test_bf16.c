@@ -27,16 +27,17 @@ enum { N_MODEL = (int)WK_COUNT(models) };
 static const int32_t lengths[] = {131, 1, 64, 17};
 
 static void open_as(fixture *f, const tiny_spec *m, bool adapter, fixture_options o) {
-    wk_buf b;
+    wk_buf b, a;
     wk_buf_init(&b, 0);
+    wk_buf_init(&a, 0);
     tiny_build(&b, m);
     o.max_tok = MAX_TOK;
     if (adapter) {
-        wk_buf_init(&f->adapter_bytes, 0);
-        tiny_build_adapter(&f->adapter_bytes, m, RANK);
-        o.adapter = store_of(&f->adapter_bytes);
+        tiny_build_adapter(&a, m, RANK);
+        o.adapter = store_of(&a);
     }
     fixture_open_memory(f, b, &o);
+    f->adapter_bytes = a;
 }
 
 static double run(fixture *f, const tiny_spec *m) {
