@@ -174,7 +174,7 @@ static void put_curves(wk_buf *b, const wk_train *t, const rows *x) {
                             .y_label = "MiB",
                             .n_series = 1,
                             .series = s,
-                            .mark = (double)t->cost.need / (1 << 20),
+                            .mark = (double)(t->cost.need + wk_train_sample_bytes(t)) / (1 << 20),
                             .mark_text = "planned"});
     wk_svg_end(b, N, WK_STR("points are means over stretches of steps; log.jsonl has every step"));
     wk_free(s);
@@ -220,12 +220,13 @@ static void put_table(wk_buf *b, const rows *x) {
 
 static void put_memory(wk_buf *b, const wk_train *t) {
     const wick_x_train_cost *c = &t->cost;
+    const uint64_t samples = wk_train_sample_bytes(t);
     const struct {
         const char *name;
         uint64_t bytes;
     } parts[] = {{"base, mapped", c->base},        {"weights that are trained", c->weights}, {"gradients", c->grads},
                  {"moments", c->moments}, {"activations", c->activations},          {"scratch", c->scratch},
-                 {"planned in all", c->need},      {"available at the start", c->available}};
+                 {"engine that draws samples", samples}, {"planned in all", c->need + samples},      {"available at the start", c->available}};
     (void)wk_buf_adds(b, "<h2>Memory as planned</h2>\n<table>\n");
     for (size_t i = 0; i < WK_COUNT(parts); i++)
         (void)wk_buf_addf(b, "<tr><th>%s</th><td>%.1f MiB</td></tr>\n", parts[i].name,

@@ -135,6 +135,8 @@ wick_status wk_train_steps(wk_train *t, int *code, wick_error *err);
 /* ---- train_sample.c ------------------------------------------------------------------------------ */
 /* Appends to RUN/samples.txt; what goes wrong is said once and never stops the run. */
 void wk_train_sample(wk_train *t);
+/* Of the engine that draws them, beside the trainer's; 0: there are none. */
+uint64_t wk_train_sample_bytes(const wk_train *t);
 
 /* ---- train_log.c --------------------------------------------------------------------------------- */
 wick_status wk_log_open(const wk_train *t, wick_error *err); /* rows behind the checkpoint are cut off */

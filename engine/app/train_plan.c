@@ -197,7 +197,9 @@ static void say_memory(const wk_train *t, wk_buf *b) {
         t->tune ? "adapters" : "weights", optimizer[t->run.optimizer], wk_word_bytes((double)(c->weights + c->grads + c->moments)).text,
         wk_word_bytes((double)c->activations).text, (int)c->micro, c->recompute ? "on" : "off",
         wk_word_bytes((double)c->scratch).text);
-    (void)wk_buf_addf(b, " \xc2\xb7 peak %s", wk_word_bytes((double)c->need).text);
+    const uint64_t samples = wk_train_sample_bytes(t);
+    if (samples) (void)wk_buf_addf(b, " \xc2\xb7 samples %s", wk_word_bytes((double)samples).text);
+    (void)wk_buf_addf(b, " \xc2\xb7 peak %s", wk_word_bytes((double)(c->need + samples)).text);
     (void)wk_buf_addf(b, " of %s\n", wk_word_bytes((double)c->available).text);
 }
 
@@ -350,6 +352,7 @@ static void plan_object(wk_train *t, const char *word, double seconds) {
                 {"moments", (double)c->moments},
                 {"activations", (double)c->activations},
                 {"scratch", (double)c->scratch},
+                {"samples", (double)wk_train_sample_bytes(t)},
                 {"micro", c->micro},
                 {"recompute", c->recompute},
                 {"n_ctx", c->n_ctx},

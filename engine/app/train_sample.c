@@ -8,7 +8,7 @@
 #include "engine/base/err.h"
 #include "engine/base/json.h"
 
-enum { SAY = 64, ROOM = 512 }; /* tokens of an answer; of the context */
+enum { SAY = 64, ROOM = 512, AT_ONCE = 64 }; /* tokens of an answer; of the context; of a step of the prompt */
 
 static int on_text(void *ud, const char *s, size_t n) {
     (void)wk_buf_add(ud, s, n); /* looked at when it is written */
@@ -39,20 +39,32 @@ static wick_status say(const wk_train *t, wick_engine *e, bool chat, wk_buf *out
     return rc == WICK_E_CANCELED ? WICK_OK : rc;
 }
 
+static wick_engine_options engine_of(const wk_train *t) {
+    wick_engine_options o = WICK_ENGINE_OPTIONS_INIT;
+    o.n_ctx = t->cost.n_ctx < ROOM ? t->cost.n_ctx : ROOM;
+    o.max_seqs = 1;
+    o.n_batch = AT_ONCE;
+    o.threads = (int32_t)t->run.threads;
+    return o;
+}
+
+uint64_t wk_train_sample_bytes(const wk_train *t) {
+    wick_engine_options o = engine_of(t);
+    wick_fit_result f = WICK_FIT_RESULT_INIT;
+    o.no_fit_check = 1;
+    return t->run.sample_every && t->run.model[0] && !wick_fit(t->run.model, &o, &f, NULL) ? f.weights + f.kv + f.activations
+                                                                                                   : 0;
+}
+
 /* The weights as they are now, through a file that goes again. */
 static wick_status answer(const wk_train *t, const char *file, wk_buf *out, wick_error *err) {
     wick_model *m = NULL;
     wick_engine *e = NULL;
-    wick_engine_options o = WICK_ENGINE_OPTIONS_INIT;
+    wick_engine_options o = engine_of(t);
     const char *const adapters[] = {file};
     size_t len = 0;
     WK_TRY(wick_x_trainer_export(t->trainer, file, err));
     wick_status rc = wick_model_open(t->tune ? t->run.model : file, NULL, &m, err);
-    char longest[24] = "";
-    if (!rc) (void)wick_model_get(m, "n_ctx", longest, sizeof(longest), NULL); /* absent: 0, the engine's choice */
-    o.n_ctx = t->cost.n_ctx < ROOM ? t->cost.n_ctx : ROOM;
-    o.max_seqs = 1;
-    o.threads = (int32_t)t->run.threads;
     if (t->tune) {
         o.adapters = adapters;
         o.n_adapters = 1;

@@ -4,6 +4,8 @@
 
 #include "engine/cpu/exec.h"
 
+enum { PAIR = 2 }; /* panels of a tile, at most */
+
 typedef struct mm {
     const wk_ctx *c;
     const wk_weight *w;
@@ -19,24 +21,34 @@ static int piece_of(const mm *m) {
     return m->w->k <= kc + kc / 4 && m->w->k <= WK_KC_WHOLE ? m->w->k : kc;
 }
 
-/* Panels p .. p+np-1 (np = 1 or 2) for tokens t0 .. t1-1 into dst (row of token t0), ld apart. Sums of several pieces
+/* A piece of np panels as the tiles read it. F32 panels are that already: they are read where they lie. */
+static void get_piece(const mm *m, wk_panel dst[PAIR], const uint8_t *w, int np, int k0, int klen) {
+    const wk_scratch *s = &m->c->x->scratch[m->c->rank];
+    for (int i = 0; i < np; i++, w += m->p->panel_bytes) {
+        dst[i] = s->panel[i];
+        if (m->w->fmt == WK_FMT_F32)
+            dst[i].f = (float *)(uintptr_t)(w + (size_t)k0 * WK_PANEL * sizeof(float));
+        else
+            m->c->x->dev->k.expand[m->w->fmt](&dst[i], w, k0, klen);
+    }
+}
+
+/* Panels first .. first+np-1 (np = 1 or 2) for tokens t0 .. t1-1 into dst (row of token t0), ld apart. Sums of several pieces
  * wait in a block of their own: rows of dst may lie a power of two apart, where they push each other out. */
-static void panels_gemm(const mm *m, int32_t panel, int np, int32_t t0, int32_t t1, float *dst,
+static void panels_gemm(const mm *m, int32_t first, int np, int32_t t0, int32_t t1, float *dst,
                         size_t ld) {
-    const wk_kernels *k = &m->c->x->dev->k;
-    wk_scratch *s = &m->c->x->scratch[m->c->rank];
-    const uint8_t *w = m->p->p + (size_t)panel * m->p->panel_bytes;
+    wk_panel panel[PAIR];
+    const uint8_t *w = m->p->p + (size_t)first * m->p->panel_bytes;
     const int kc = piece_of(m), cols = m->g->cols;
     const bool apart = kc < m->w->k;
-    float *y = apart ? s->acc_rows : dst;
+    float *y = apart ? m->c->x->scratch[m->c->rank].acc_rows : dst;
     const size_t ly = apart ? (size_t)np * WK_PANEL : ld;
     for (int k0 = 0; k0 < m->w->k; k0 += kc) {
         const int left = m->w->k - k0, klen = left < kc ? left : kc;
-        for (int i = 0; i < np; i++)
-            k->expand[m->w->fmt](&s->panel[i], w + (size_t)i * m->p->panel_bytes, k0, klen);
+        get_piece(m, panel, w, np, k0, klen);
         for (int32_t t = t0; t < t1; t += cols) {
             const wk_act x = wk_act_at(&m->x, m->x_kind, t, k0);
-            m->g->tile(y + (size_t)(t - t0) * ly, ly, s->panel, np, &x,
+            m->g->tile(y + (size_t)(t - t0) * ly, ly, panel, np, &x,
                        t1 - t < cols ? t1 - t : cols, klen, k0 == 0);
         }
     }

@@ -67,15 +67,17 @@ static size_t thread_floats(const wk_plan *p, size_t cols, size_t n_pos) {
     return cols * (4 * hd + 2 * PAGE + 3) + 2 * n_pos * hd + cols / 2 + 16;
 }
 
+int32_t wk_texec_chunk(const wk_grad *g) {
+    const size_t n = LOGIT_BYTES / sizeof(float) / (size_t)g->plan->weight[head_of(g)->w].n_row / 64 * 64;
+    return n < 64 ? g->max_tok < 64 ? g->max_tok : 64 : n < (size_t)g->max_tok ? (int32_t)n : g->max_tok;
+}
+
 static bool size_all(sizes *z, const wk_grad *g, int n_thread) {
     const wk_plan *p = g->plan;
     const size_t max_tok = (size_t)g->max_tok, longest = (max_tok + PAGE - 1) / PAGE * PAGE;
     const size_t n_vocab = (size_t)p->weight[head_of(g)->w].n_row;
     const int32_t group = p->n_head / p->n_head_kv;
-    size_t chunk = LOGIT_BYTES / sizeof(float) / n_vocab / 64 * 64;
-    chunk = chunk < 64 ? 64 : chunk;
-    *z = (sizes){.chunk = (int32_t)(chunk < max_tok ? chunk : max_tok),
-                 .cols = group > WK_TATTN_COLS ? group : WK_TATTN_COLS};
+    *z = (sizes){.chunk = wk_texec_chunk(g), .cols = group > WK_TATTN_COLS ? group : WK_TATTN_COLS};
     z->n_pos = longest + longest / 4 / PAGE * PAGE;
     z->n_decoded = decoded_floats(g);
     z->n_thin = thin_floats(g);

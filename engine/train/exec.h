@@ -45,6 +45,7 @@ void wk_texec_free(wk_texec *x); /* NULL is fine */
 /* Bytes that new will take beside the gemm's. false: overflow. */
 bool wk_texec_bytes(const wk_grad *g, int n_thread, size_t *params, size_t *values,
                     size_t *scratch);
+int32_t wk_texec_chunk(const wk_grad *g); /* tokens whose logits are made at a time, at most */
 
 float *wk_texec_params(wk_texec *x); /* [n_elem] */
 float *wk_texec_grads(wk_texec *x);  /* [n_elem]; zeroed by new */

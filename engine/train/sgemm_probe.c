@@ -1,16 +1,27 @@
 /* sgemm_probe.c: which engine for which shape. Both are timed in turns on the same operands, the best of some rounds of
- * each counts: a neighbour can only slow a round down. */
+ * each counts: a neighbour can only slow a round down. A product with a vast vocabulary is timed on a part of it. */
 #include <math.h>
 
 #include "engine/base/os.h"
 #include "engine/train/sgemm_impl.h"
 
 enum { ROUNDS = 3, MOST_ROUNDS = 50, LEAST_NS = 10000000 }; /* of a shape, all engines */
+enum { MOST_VALUES = 8 << 20 }; /* of an operand: beyond every cache, and no more than training itself will take */
 
 typedef struct operands {
     wk_pages mem;
     float *a, *b, *c;
 } operands;
+
+/* The shape that is timed in its place: its longest side halved until each operand is small enough. */
+static wk_sgemm_shape shorten(wk_sgemm_shape s) {
+    for (;;) {
+        const int64_t m = s.m, n = s.n, k = s.k;
+        if (m * k <= MOST_VALUES && n * k <= MOST_VALUES && m * n <= MOST_VALUES) return s;
+        int32_t *longest = s.m >= s.n && s.m >= s.k ? &s.m : s.n >= s.k ? &s.n : &s.k;
+        *longest /= 2;
+    }
+}
 
 /* Elements of the operands of one shape, rounded up to a cache line. */
 static void extents(const wk_sgemm_shape *s, size_t n[3]) {
@@ -24,7 +35,8 @@ static int take(operands *o, const wk_sgemm_shape *shape, size_t n, wk_err *err)
     size_t most[3] = {16, 16, 16}; /* int32 extents: no product of two overflows */
     for (size_t i = 0; i < n; i++) {
         size_t e[3];
-        extents(&shape[i], e);
+        const wk_sgemm_shape s = shorten(shape[i]);
+        extents(&s, e);
         for (int j = 0; j < 3; j++) most[j] = e[j] > most[j] ? e[j] : most[j];
     }
     const size_t all = most[0] + most[1] + most[2];
@@ -80,15 +92,15 @@ int wk_sgemm_probe(wk_sgemm *g, const wk_sgemm_shape *shape, size_t n, double *r
     int rc = take(&o, shape, n, err);
     if (rc) goto out;
     for (size_t i = 0; i < n; i++) {
-        const wk_sgemm_shape *s = &shape[i];
+        const wk_sgemm_shape *s = &shape[i], timed = shorten(*s);
         double best[WK_SGEMM_ENGINE_COUNT];
-        time_shape(g, &o, s, best);
+        time_shape(g, &o, &timed, best);
         wk_sgemm_engine e = WK_SGEMM_WICK;
         for (int f = WK_SGEMM_ONEDNN; f < WK_SGEMM_ENGINE_COUNT; f++)
             if (best[f] < best[e]) e = (wk_sgemm_engine)f;
         c[i] = (wk_sgemm_choice){.shape = *s, .engine = e};
         wk_sgemm_logs(c[i].log, s->m, s->n, s->k);
-        rate[i] = 2.0 * s->m * s->n * s->k / best[e];
+        rate[i] = 2.0 * timed.m * timed.n * timed.k / best[e];
         chosen[i] = e;
     }
     wk_sgemm_uncount(g, wk_sgemm_flops(g) - flops);

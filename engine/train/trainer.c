@@ -11,6 +11,7 @@
 enum {
     SPIKE_SIGMA = 6,  /* a step whose loss or norm lies so far out is skipped */
     SPIKE_AFTER = 50, /* steps before there is a running mean to judge by */
+    SIGMA_AFTER = 10, /* steps before sigmas are told */
     SKIPS_MOST = 20   /* in a row */
 };
 static const double SPIKE_RATE = 0.02; /* weight of the newest step in the running means */
@@ -60,7 +61,7 @@ static int list_shapes(wk_trainer *t, wk_err *err) {
         const wk_tstep *s = &g->step[i];
         if (s->w < 0) continue;
         const wk_weight *w = &g->plan->weight[s->w];
-        const int32_t n_tok = g->max_tok, rows = s->op == WK_TOP_head && n_tok > 256 ? 256 : n_tok;
+        const int32_t rows = s->op == WK_TOP_head ? wk_texec_chunk(g) : g->max_tok;
         if (s->op == WK_OP_matmul || s->op == WK_TOP_head)
             add_shape(t, WK_SGEMM_NT, rows, w->n_row, w->k);
         if (s->op == WK_TOP_matmul_dx || (s->op == WK_TOP_head && s->dst[0] >= 0))
@@ -236,7 +237,7 @@ static int reduce(wk_trainer *t, double sums[3], wk_err *err) {
 /* Sigmas of x from a running mean; then x enters it, a far one as if it lay at the edge. */
 static double judge(double x, double *mean, double *var, int64_t n_seen) {
     const double sd = sqrt(*var), floor_sd = 1e-3 * fabs(*mean) + 1e-12;
-    const double z = n_seen > 0 ? (x - *mean) / (sd > floor_sd ? sd : floor_sd) : 0.0;
+    const double z = n_seen >= SIGMA_AFTER ? (x - *mean) / (sd > floor_sd ? sd : floor_sd) : 0.0;
     const double edge = SPIKE_SIGMA * (sd > floor_sd ? sd : floor_sd);
     const double step = n_seen == 0 ? 0.0 : x - *mean > edge ? edge : x - *mean;
     const double rate =

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Peak resident memory of `wick train` and `wick tune` against what they plan: within 10 %, layers kept and recomputed.
 
-usage: test_train_rss.py WICK-BINARY     (from the repository root; standard library only; WICK_SMOLLM2: a LoRA run too)"""
+usage: test_train_rss.py WICK-BINARY     (from the repository root; standard library only; WICK_SMOLLM2, WICK_GEMMA3: LoRA
+runs too, with samples by the engine and without)"""
 import os
 import re
 import subprocess
@@ -41,10 +42,13 @@ with tempfile.TemporaryDirectory() as tmp:
         for recompute in ("off", "on"):
             run(f"{preset}, recompute {recompute}", ["train", "--preset", preset, "--tok", f"auto:{vocab}", "--ctx", str(ctx), "--batch",
                 str(batch), "--recompute", recompute, "-o", os.path.join(tmp, preset + recompute)] + common)
-    base = os.environ.get("WICK_SMOLLM2")
-    if base:
-        run("LoRA of SmolLM2", ["tune", base, "--ctx", "128", "--batch", "2", "-o", os.path.join(tmp, "a.lora.gguf")] + common)
-    else:
-        print("skipped: LoRA of SmolLM2: WICK_SMOLLM2 names no file")
+    for name, ctx in (("WICK_SMOLLM2", 128), ("WICK_GEMMA3", 256)):
+        base = os.environ.get(name)
+        if not base:
+            print(f"skipped: LoRA: {name} names no file")
+            continue
+        for samples in ("0", "2"):
+            run(f"LoRA of {name[5:]}, samples every {samples}", ["tune", base, "--ctx", str(ctx), "--batch", "2", "-o",
+                os.path.join(tmp, name + samples + ".lora.gguf")] + common[:3] + [samples] + common[4:])
 print(f"test_train_rss: {passed} passed, {failed} failed")
 sys.exit(1 if failed else 0)
