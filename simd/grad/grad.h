@@ -52,8 +52,8 @@ typedef struct wk_adamw {
  *   c = ftz(fma(a1, b1, c))   c = ftz(fma(a0, b0, c))
  * ftz: what is below the least normal after rounding to 24 bits with any exponent becomes zero of its sign. A chunk is
  * 64 pairs, its sum begins at +0; chunks are added in ascending order to what dst holds (first: the first one is stored),
- * by an ordinary addition. A NaN is a NaN: its other bits are nobody's. This is what vdpbf16ps does (Intel SDM, the same
- * found on Zen 4). Rejected: 128 values as two chunks of 64: twice the trips to dst, no gain in the loss. */
+ * by an ordinary addition. A NaN is a NaN: its other bits are nobody's. This is what vdpbf16ps does (found
+ * by trial on Zen 4). A chunk is as many instructions as one of kind F, so that dst is visited as seldom. */
 enum { WK_PAIR_ROWS = 32, WK_PAIR_COLS = 8, WK_PAIR_SQUARE = 16 };
 
 /* n <= 16 rows, or columns, of k values, kn <= 32 of k, to pairs. k_major: (i, k) stands at src[k*ld + i], else at
