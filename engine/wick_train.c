@@ -9,6 +9,7 @@
 #include "engine/train/trainer.h"
 #include "engine/wick_model.h"
 #include "engine/wick_x.h"
+#include "simd/level.h"
 
 struct wick_x_trainer {
     wk_trainer *t;
@@ -47,6 +48,25 @@ wick_status wick_x_shape_of(const char *preset, wick_x_shape *out, wick_error *e
 
 /* ---- options ------------------------------------------------------------------------------------- */
 
+/* Whether products are made in bf16. Elsewhere its definition is far slower than f32, so it is refused. */
+static wick_status take_bf16(int32_t *out, const wick_x_train_options *a, wick_error *err) {
+    const uint32_t cpu = wk_cpu_detect();
+    const bool other = a->gemm == WK_SGEMM_ONEDNN;
+    *out = 0;
+    if (a->bf16 == 0) return WICK_OK;
+    if (a->bf16 != 1 && a->bf16 != WICK_AUTO)
+        return wk_fail(err, WICK_E_ARG, "bf16 is %d, wanted 0, 1 or %d (auto)", (int)a->bf16, WICK_AUTO);
+    *out = (cpu & wk_setup_cpu_mask() & WK_CPU_AVX512BF16) && !other;
+    if (*out || a->bf16 == WICK_AUTO) return WICK_OK;
+    if (other) return wk_fail(err, WICK_E_ARG, "bf16 was asked for, and products by onednn, which makes them in f32 alone");
+    if (cpu & WK_CPU_AVX512BF16)
+        return wk_fail(err, WICK_E_ARG, "bf16 was asked for, and a CPU level, which leaves its AVX512_BF16 out");
+    return wk_fail(err, WICK_E_ARG,
+                   "bf16 was asked for, which wants a CPU with AVX512_BF16 (AMD since Zen 4, Intel since Sapphire Rapids); "
+                   "the best level of this one is %s",
+                   wk_levels[wk_level_of_cpu(cpu)].name);
+}
+
 static wick_status read_options(wk_train_config *c, const wick_x_train_options *o,
                                 wick_error *err) {
     wick_x_train_options a = WICK_X_TRAIN_OPTIONS_INIT;
@@ -56,15 +76,16 @@ static wick_status read_options(wk_train_config *c, const wick_x_train_options *
     if (a.schedule < 0 || a.schedule >= WK_LR_COUNT)
         return wk_fail(err, WICK_E_ARG, "schedule is %d, wanted 0 .. %d", (int)a.schedule,
                        WK_LR_COUNT - 1);
-    if (a.gemm < 0 || a.gemm >= WK_SGEMM_ENGINE_COUNT)
-        return wk_fail(err, WICK_E_ARG, "gemm is %d, wanted 0 .. %d", (int)a.gemm,
-                       WK_SGEMM_ENGINE_COUNT - 1);
+    if (a.gemm < 0 || a.gemm > WK_SGEMM_ONEDNN)
+        return wk_fail(err, WICK_E_ARG, "gemm is %d, wanted 0 .. %d", (int)a.gemm, WK_SGEMM_ONEDNN);
     if (a.optimizer < 0 || a.optimizer >= WK_OPTIM_COUNT)
         return wk_fail(err, WICK_E_ARG, "optimizer is %d, wanted 0 .. %d", (int)a.optimizer, WK_OPTIM_COUNT - 1);
     if (a.threads < 0 || a.threads > 1024)
         return wk_fail(err, WICK_E_ARG, "threads is %d, wanted 0 .. 1024", (int)a.threads);
     if (a.keep < 0 || a.micro < 0 || a.n_ctx < 0)
         return wk_fail(err, WICK_E_ARG, "keep, micro and n_ctx must not be negative");
+    int32_t bf16;
+    WK_TRY(take_bf16(&bf16, &a, err));
     *c = (wk_train_config){.model = a.model,
                            .adapter = a.adapter,
                            .data = a.data,
@@ -94,7 +115,8 @@ static wick_status read_options(wk_train_config *c, const wick_x_train_options *
                            .ranks = a.ranks != 0,
                            .optimizer = a.optimizer,
                            .cpu_mask = wk_setup_cpu_mask(),
-                           .arith = WICK_ARITH};
+                           .arith = WICK_ARITH,
+                           .bf16 = bf16};
     return WICK_OK;
 }
 
@@ -224,7 +246,7 @@ wick_status wick_x_trainer_export(wick_x_trainer *t, const char *path, wick_erro
 
 wick_status wick_x_trainer_gemms(const wick_x_trainer *t, char *text, size_t cap, size_t *len) {
     static const char *const ops[WK_SGEMM_OP_COUNT] = {"NT", "NN", "TN"};
-    static const char *const engines[WK_SGEMM_ENGINE_COUNT] = {"auto", "wick", "onednn"};
+    static const char *const engines[WK_SGEMM_ENGINE_COUNT] = {"auto", "wick", "onednn", "bf16"};
     wk_buf b;
     if (!t || !len || (cap && !text)) return WICK_E_ARG;
     wk_buf_init(&b, 0);

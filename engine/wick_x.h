@@ -193,10 +193,12 @@ typedef struct wick_x_train_options {
     int32_t no_fit_check;
     int32_t ranks;       /* 1: take part in a job started by mpirun; needs a build with MPI */
     int32_t optimizer;   /* WICK_X_ADAMW...; beta1 is the momentum of SGD */
+    int32_t bf16;        /* matrix products with operands rounded to bf16, all else f32: 0 no; 1 yes, E_ARG where the CPU has
+                            no instructions for it or gemm is another engine's; WICK_AUTO where it has them */
 } wick_x_train_options;
 #define WICK_X_TRAIN_OPTIONS_INIT                                                                                      \
     {sizeof(wick_x_train_options), 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, WICK_AUTO, 1000, WICK_AUTO, WICK_X_LR_COSINE, 1e-3,    \
-     0.1, 0.1, 0.9, 0.95, 1e-8, 1.0, 1, WICK_X_GEMM_AUTO, 0, 3, 0, 0, WICK_X_ADAMW}
+     0.1, 0.1, 0.9, 0.95, 1e-8, 1.0, 1, WICK_X_GEMM_AUTO, 0, 3, 0, 0, WICK_X_ADAMW, 0}
 
 /* What a run takes, from headers alone: bytes by part, FLOPs, nothing is allocated. */
 typedef struct wick_x_train_cost {

@@ -21,6 +21,7 @@ enum {
     LEAF7_EBX_AVX512DQ = 1u << 17,
     LEAF7_EBX_AVX512BW = 1u << 30,
     LEAF7_ECX_VNNI = 1u << 11,
+    LEAF71_EAX_AVX512BF16 = 1u << 5,
     STATE_AVX = 0x06,   /* xmm, ymm */
     STATE_AVX512 = 0xe6 /* and k, upper halves of zmm0-15, zmm16-31 */
 };
@@ -35,6 +36,12 @@ static uint32_t saved_state(void) {
 
 static bool has(uint32_t word, uint32_t bits) { return (word & bits) == bits; }
 
+static bool has_bf16(void) {
+    unsigned n, a, b, c, d;
+    return __get_cpuid_count(7, 0, &n, &b, &c, &d) && n >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
+           has(a, LEAF71_EAX_AVX512BF16);
+}
+
 uint32_t wk_cpu_detect(void) {
     unsigned a, b, c, d, b7, c7;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
@@ -45,8 +52,9 @@ uint32_t wk_cpu_detect(void) {
     const uint32_t avx512 =
         (uint32_t)LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ | LEAF7_EBX_AVX512BW | leaf7_ebx_avx512vl;
     if (!has(b7, avx512) || !has(state, STATE_AVX512)) return WK_CPU_AVX2;
-    if (!has(c7, LEAF7_ECX_VNNI)) return WK_CPU_AVX2 | WK_CPU_AVX512;
-    return WK_CPU_AVX2 | WK_CPU_AVX512 | WK_CPU_AVX512VNNI;
+    const uint32_t bf16 = has_bf16() ? WK_CPU_AVX512BF16 : 0;
+    if (!has(c7, LEAF7_ECX_VNNI)) return WK_CPU_AVX2 | WK_CPU_AVX512 | bf16;
+    return WK_CPU_AVX2 | WK_CPU_AVX512 | WK_CPU_AVX512VNNI | bf16;
 }
 
 const wk_level wk_levels[] = {

@@ -8,6 +8,7 @@ enum {
     WK_CPU_AVX2 = 1u << 0,       /* AVX2 FMA F16C BMI2, enabled by the system */
     WK_CPU_AVX512 = 1u << 1,     /* F BW DQ VL */
     WK_CPU_AVX512VNNI = 1u << 2, /* and VNNI */
+    WK_CPU_AVX512BF16 = 1u << 3, /* and BF16: part of no level, training asks for it (simd/grad) */
     WK_CPU_NEON = 1u << 8,
     WK_CPU_DOTPROD = 1u << 9,
     WK_CPU_I8MM = 1u << 10

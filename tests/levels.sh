@@ -36,7 +36,7 @@ qemu-x86_64)
     exit_zero='mov $60, %eax; xor %edi, %edi; syscall'
     declare -A instruction=([ssse3]='pshufb %xmm0, %xmm0' [avx]='vxorps %ymm0, %ymm0, %ymm0'
         [avx512]='vpxord %zmm16, %zmm16, %zmm16' [none]=nop)
-    declare -A above=([avx2]='%zmm|%k[0-7]' [avx512]='[[:space:]]vpdp' [avx512vnni]='')
+    declare -A above=([avx2]='%zmm|%k[0-7]' [avx512]='[[:space:]]v(pdp|dpbf16)' [avx512vnni]='' [avx512bf16]='[[:space:]]vpdp')
     baseline_above='[[:space:]]v[a-z0-9]+ .*%[xyz]mm'
     ;;
 qemu-aarch64)

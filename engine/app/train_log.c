@@ -142,13 +142,22 @@ wick_status wk_log_row(wk_train *t, const wick_x_train_step *s, bool evaluated, 
 
 /* ---- products ------------------------------------------------------------------------------------ */
 
+/* --bf16 auto: what the trainer has found. */
+static bool in_bf16(const wk_train *t) {
+    char text[8192];
+    size_t len = 0;
+    if (t->run.bf16 >= 0 || !t->trainer) return t->run.bf16 > 0;
+    return !wick_x_trainer_gemms(t->trainer, text, sizeof(text), &len) && strstr(text, ": bf16 ");
+}
+
 void wk_log_products(const wk_train *t, wk_buf *b) {
     static const char *const words[] = {"auto", "wick", "onednn"};
+    const bool bf16 = in_bf16(t);
     char text[8192];
     size_t len = 0;
     int n = 0, n_onednn = 0;
     double best = 0;
-    (void)wk_buf_addf(b, "products %s", words[t->run.gemm]);
+    (void)wk_buf_addf(b, "products %s", bf16 ? "bf16" : words[t->run.gemm]);
     if (!t->trainer || wick_x_trainer_gemms(t->trainer, text, sizeof(text), &len)) return;
     for (const char *p = text; *p; p += strcspn(p, "\n") + 1) { /* "NT 512 x 1536 x 576: wick 301 GFLOP/s" */
         const char *engine = strstr(p, ": "), *rate = engine ? strchr(engine + 2, ' ') : NULL;
@@ -158,7 +167,7 @@ void wk_log_products(const wk_train *t, wk_buf *b) {
         n++;
     }
     if (n == 0) return;
-    if (t->run.gemm == WICK_X_GEMM_AUTO) (void)wk_buf_addf(b, " (onednn for %d of %d shapes)", n_onednn, n);
+    if (!bf16 && t->run.gemm == WICK_X_GEMM_AUTO) (void)wk_buf_addf(b, " (onednn for %d of %d shapes)", n_onednn, n);
     (void)wk_buf_addf(b, ", at most %.0f GFLOP/s", best);
 }
 
@@ -206,7 +215,8 @@ static void make_parts(const wk_train *t, const wick_x_train_step *s, part p[PAR
     (void)snprintf(p[4].text, PART, "  lr %.2g |g| %.2g", s->lr, s->gnorm);
     (void)snprintf(p[5].text, PART, "  %s tok/s", wk_word_count(rate_of(s)).text);
     if (s->gemm_peak > 0)
-        (void)snprintf(p[6].text, PART, "  %.0f %% of GEMM peak (%.0f GF/s)", 100 * share_of(s), s->gemm_peak * 1e-9);
+        (void)snprintf(p[6].text, PART, "  %.0f %% of %sGEMM peak (%.0f GF/s)", 100 * share_of(s),
+                       in_bf16(t) ? "bf16 " : "", s->gemm_peak * 1e-9);
     put_phases(p[7].text, t, s);
     (void)snprintf(p[8].text, PART, "  eta %s", wk_word_time(t->step_s * (double)(t->run.steps - t->step)).text);
 }

@@ -35,6 +35,7 @@ wick_x_train_options wk_train_options(const wk_train *t) {
     o.seed = r->seed;
     o.gemm = (int32_t)r->gemm;
     o.optimizer = (int32_t)r->optimizer;
+    o.bf16 = (int32_t)r->bf16;
     o.threads = (int32_t)r->threads;
     o.keep = (int32_t)r->keep;
     o.no_fit_check = wk_flag(t->args, WK_ARG_NO_FIT);

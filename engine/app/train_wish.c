@@ -253,6 +253,7 @@ static wick_status read_free(wk_train *t, wick_error *err) {
                 {WK_ARG_SAMPLE_EVERY, &r->sample_every}};
     for (size_t i = 0; i < WK_COUNT(rows); i++)
         if (a->v[rows[i].id].given) *rows[i].to = a->v[rows[i].id].i;
+    if (a->v[WK_ARG_BF16].given) r->bf16 = a->v[WK_ARG_BF16].i - 1; /* auto, off, on */
     return a->v[WK_ARG_SAMPLE_PROMPT].given ? put(r->prompt, "sample-prompt", a->v[WK_ARG_SAMPLE_PROMPT].s, err)
                                             : WICK_OK;
 }

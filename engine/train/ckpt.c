@@ -185,10 +185,14 @@ static void compare_engine(const wk_trainer *t, const wk_json *root) {
     if (arith != t->c.arith)
         wk_log(WK_LOG_WARN, "the run was begun with arithmetic %lld, this library has %d: its numbers will differ",
                (long long)arith, (int)t->c.arith);
+    const int64_t bf16 = wk_json_int(wk_json_get(root, "bf16")); /* not in the runs of the first versions: 0 */
+    if (bf16 != t->c.bf16)
+        wk_log(WK_LOG_WARN, "the run was begun with products in %s, it goes on with %s: its numbers will differ",
+               bf16 ? "bf16" : "f32", t->c.bf16 ? "bf16" : "f32");
     const int64_t gemm = wk_json_int(wk_json_get(root, "gemm")),
                   threads = wk_json_int(wk_json_get(root, "threads"));
-    if (gemm != t->c.gemm ||
-        (t->c.gemm != WK_SGEMM_WICK && t->c.threads > 0 && threads != t->c.threads))
+    const bool onednn = t->c.gemm != WK_SGEMM_WICK && t->c.threads > 0 && threads != t->c.threads;
+    if (!t->c.bf16 && (gemm != t->c.gemm || onednn))
         wk_log(WK_LOG_WARN, "the run goes on with other products or threads: its numbers will "
                             "differ in the last digits from an uninterrupted one");
 }
@@ -297,8 +301,8 @@ static int write_json(wk_trainer *t, const char *file, wk_err *err) {
     t->data_hash = t->s.data ? wk_data_hash(t->s.data) : 0;
     t->base_bytes = t->s.adapter ? wk_store_file_bytes(t->s.store) : 0;
     (void)wk_buf_addf(
-        &b, "{\"schema\": \"wick.train/%d\",\n \"gemm\": %d,\n \"threads\": %d,\n \"ranks\": %d,\n \"arith\": %d",
-        SCHEMA, (int)t->c.gemm, t->n_thread, wk_comm_size(t->comm), (int)t->c.arith);
+        &b, "{\"schema\": \"wick.train/%d\",\n \"gemm\": %d,\n \"threads\": %d,\n \"ranks\": %d,\n \"arith\": %d,\n \"bf16\": %d",
+        SCHEMA, (int)t->c.gemm, t->n_thread, wk_comm_size(t->comm), (int)t->c.arith, (int)t->c.bf16);
     for (size_t i = 0; i < WK_COUNT(fields); i++) put_field(&b, t, &fields[i]);
     (void)wk_buf_adds(&b, "}\n");
     const int rc =

@@ -67,7 +67,7 @@ static uint64_t whole(uint64_t bytes) {
 
 /* What oneDNN was measured to take for itself: its code, and copies of operands: logits, and three of the widest layer. */
 static uint64_t onednn_bytes(const wk_setup *s, const wk_train_config *c) {
-    if (c->gemm == WK_SGEMM_WICK || !wk_sgemm_has_onednn()) return 0;
+    if (c->bf16 || c->gemm == WK_SGEMM_WICK || !wk_sgemm_has_onednn()) return 0;
     const uint64_t row = (uint64_t)s->grad->max_tok * sizeof(float), logits = row * (uint64_t)s->plan->n_vocab,
                    wide = 2 * row * (uint64_t)s->plan->n_ff;
     return ONEDNN_BYTES + (logits < LOGIT_BYTES ? logits : LOGIT_BYTES) + (wide < WIDE_BYTES ? wide : WIDE_BYTES) * 3 / 2;

@@ -6,7 +6,10 @@
  *
  * Engine `wick` sums every element of C over k ascending by kind F of DESIGN 9.2 (chunks of 64; with `add` the
  * accumulator starts at C), so its bits depend neither on threads nor on the CPU level, and NT gives the bits of a
- * prefill with F32 weights. Engine `onednn` (dnnl_sgemm) is outside that promise. */
+ * prefill with F32 weights. Engine `onednn` (dnnl_sgemm) is outside that promise. Engine `bf16` rounds both operands to
+ * bf16 and sums in f32 by the pairs of simd/grad/grad.h, chunks of 128 over k: its bits depend neither on threads nor on
+ * the machine, but they are its own, and a thin product beside it stays f32. It is fast only where
+ * WK_CPU_AVX512BF16 is; AUTO never takes it. */
 #ifndef WK_SGEMM_H
 #define WK_SGEMM_H
 
@@ -16,10 +19,11 @@
 
 #include "engine/base/err.h"
 #include "engine/base/pool.h"
+#include "simd/grad/grad.h"
 #include "simd/kernels.h"
 
 typedef enum wk_sgemm_op { WK_SGEMM_NT, WK_SGEMM_NN, WK_SGEMM_TN, WK_SGEMM_OP_COUNT } wk_sgemm_op;
-typedef enum wk_sgemm_engine { WK_SGEMM_AUTO, WK_SGEMM_WICK, WK_SGEMM_ONEDNN, WK_SGEMM_ENGINE_COUNT } wk_sgemm_engine;
+typedef enum wk_sgemm_engine { WK_SGEMM_AUTO, WK_SGEMM_WICK, WK_SGEMM_ONEDNN, WK_SGEMM_BF16, WK_SGEMM_ENGINE_COUNT } wk_sgemm_engine;
 
 /* Some multiply-adds more for every element of C, with operands of their own: sum over few k of A[m,k] B[k,n].
  * scale 1 and `before`: C (+)= A B as a product of its own, to which the call's product is added; else
@@ -49,9 +53,11 @@ static inline size_t wk_sgemm_thin_size(int32_t n, int32_t k) { return ((size_t)
 
 typedef struct wk_sgemm wk_sgemm;
 
-/* k and team are borrowed. Takes the scratch memory of all threads (a few MB). Errors: E_NOMEM; E_UNSUPPORTED:
- * onednn asked for in a build without it. AUTO: wick until wk_sgemm_probe has chosen. */
-int wk_sgemm_new(wk_sgemm **out, const wk_kernels *k, wk_team *team, wk_sgemm_engine engine, wk_err *err);
+/* team is borrowed, k and gk (bf16 alone asks for it) are for the call. Takes the scratch memory of all threads (a few
+ * MB). Errors: E_NOMEM; E_UNSUPPORTED: onednn asked for in a build without it. AUTO: wick until wk_sgemm_probe has
+ * chosen. */
+int wk_sgemm_new(wk_sgemm **out, const wk_kernels *k, const wk_grad_kernels *gk, wk_team *team, wk_sgemm_engine engine,
+                 wk_err *err);
 /* What of that memory products will touch whose operands' longest sides are n (of a weight) and k (tokens). */
 size_t wk_sgemm_bytes(int32_t n, int32_t k, int n_thread);
 void wk_sgemm_free(wk_sgemm *g); /* NULL is fine */

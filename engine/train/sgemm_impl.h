@@ -15,7 +15,7 @@ enum {
 typedef struct wk_sgemm_side {
     const float *p;
     size_t ld;
-    int32_t n;    /* how many i there are */
+    int32_t n, k; /* how many of each there are */
     bool k_major; /* (i, k) stands at p[k*ld + i], else at p[i*ld + k] */
 } wk_sgemm_side;
 
@@ -25,6 +25,22 @@ typedef struct wk_sgemm_side {
  *         reads what comes of them */
 void wk_sgemm_pack_rows(float *dst, size_t ld, const wk_sgemm_side *s, int32_t i0, int32_t n, int32_t k0, int32_t kn);
 void wk_sgemm_pack_panels(float *dst, const wk_sgemm_side *s, int32_t i0, int32_t n, int32_t k0, int32_t kn);
+
+/* The same as pairs for bf16 (simd/grad/grad.h): k0 and kn count pairs, a pair that there is not half is +0. dst may be of
+ * any type: it holds pairs afterwards. */
+typedef void (*wk_sgemm_square)(const wk_pair_square *s);
+void wk_sgemm_pair_rows(wk_sgemm_square pack, float *dst, size_t ld, const wk_sgemm_side *s, int32_t i0, int32_t n, int32_t k0,
+                        int32_t kn);
+void wk_sgemm_pair_panels(wk_sgemm_square pack, float *dst, const wk_sgemm_side *s, int32_t i0, int32_t n, int32_t k0,
+                          int32_t kn);
+
+/* sgemm_blocks.c: the engines wick and, with gk given, bf16. NULL: no memory. */
+typedef struct wk_sgemm_blocks wk_sgemm_blocks;
+wk_sgemm_blocks *wk_sgemm_blocks_new(const wk_kernels *k, const wk_grad_kernels *gk, wk_team *team);
+void wk_sgemm_blocks_free(wk_sgemm_blocks *g); /* NULL is fine */
+void wk_sgemm_blocks_run(wk_sgemm_blocks *g, const wk_sgemm_call *c); /* m, n, k >= 1 */
+/* The thin product alone, behind or in front of somebody else's. */
+void wk_sgemm_blocks_thin(wk_sgemm_blocks *g, const wk_sgemm_call *c);
 
 /* A shape for which AUTO has chosen. */
 typedef struct wk_sgemm_choice {

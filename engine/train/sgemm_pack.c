@@ -91,7 +91,7 @@ static void panels_copied(float *dst, const wk_sgemm_side *s, int32_t i0, int32_
 }
 
 void wk_sgemm_thin_panels(float *dst, const float *b, size_t ld, int32_t n, int32_t k, bool k_major) {
-    const wk_sgemm_side s = {b, ld, n, k_major};
+    const wk_sgemm_side s = {b, ld, n, k, k_major};
     wk_sgemm_pack_panels(dst, &s, 0, n, 0, k);
 }
 
@@ -109,4 +109,39 @@ void wk_sgemm_pack_panels(float *dst, const wk_sgemm_side *s, int32_t i0, int32_
             else
                 turn_part(d + (size_t)k * GROUP, GROUP, src + k, s->ld, least(n - i, GROUP), least(kn - k, GROUP));
     }
+}
+
+/* ---- pairs --------------------------------------------------------------------------------------- */
+
+/* Lines of a square that comes later: rows lie too far apart for the prefetcher of the CPU. */
+static void fetch(const float *p, size_t ld, int32_t n_row, int32_t n) {
+    for (int32_t r = 0; r < n_row; r++)
+        for (int32_t i = 0; i < n; i += GROUP) __builtin_prefetch(p + (size_t)r * ld + (size_t)i);
+}
+
+/* Squares of 16 x 16 pairs, first along that of both directions in which the source lies. */
+static void squares(wk_sgemm_square pack, wk_pair_square q, float *dst, size_t i_step, size_t p_step, const wk_sgemm_side *s,
+                    int32_t i0, int32_t n, int32_t k0, int32_t kn) {
+    const int32_t n_i = (n + GROUP - 1) / GROUP, n_p = (kn + GROUP - 1) / GROUP;
+    const size_t i_src = s->k_major ? 1 : s->ld, k_src = s->k_major ? s->ld : 1;
+    for (int32_t at = 0; at < n_i * n_p; at++) {
+        const int32_t i = (s->k_major ? at % n_i : at / n_p) * GROUP, p = (s->k_major ? at / n_i : at % n_p) * GROUP;
+        q.src = s->p + (size_t)(i0 + i) * i_src + (size_t)(2 * (k0 + p)) * k_src;
+        q.dst = (uint32_t *)(void *)(dst + (size_t)i * i_step + (size_t)p * p_step);
+        q.n = least(n - i, GROUP);
+        q.kn = least(least(s->k - 2 * (k0 + p), 2 * (kn - p)), 2 * GROUP);
+        if (s->k_major && p + 2 * GROUP <= kn) fetch(q.src + 2 * GROUP * s->ld, s->ld, 2 * GROUP, 1);
+        if (!s->k_major && p + 2 * GROUP <= kn) fetch(q.src + 2 * GROUP, s->ld, q.n, 2 * GROUP);
+        pack(&q);
+    }
+}
+
+void wk_sgemm_pair_rows(wk_sgemm_square pack, float *dst, size_t ld, const wk_sgemm_side *s, int32_t i0, int32_t n, int32_t k0,
+                        int32_t kn) {
+    squares(pack, (wk_pair_square){.ld = s->ld, .dst_ld = ld, .k_major = s->k_major}, dst, ld, 1, s, i0, n, k0, kn);
+}
+
+void wk_sgemm_pair_panels(wk_sgemm_square pack, float *dst, const wk_sgemm_side *s, int32_t i0, int32_t n, int32_t k0,
+                          int32_t kn) {
+    squares(pack, (wk_pair_square){.ld = s->ld, .k_major = s->k_major, .panel = true}, dst, (size_t)kn, GROUP, s, i0, n, k0, kn);
 }

@@ -75,7 +75,7 @@ static void time_shape(wk_sgemm *g, const operands *o, const wk_sgemm_shape *s, 
     for (int round = 0; round < MOST_ROUNDS; round++) {
         if (round > ROUNDS && wk_os_now_ns() - t0 > LEAST_NS) break;
         for (int e = WK_SGEMM_WICK; e < WK_SGEMM_ENGINE_COUNT; e++) {
-            if (asked != WK_SGEMM_AUTO && (int)asked != e) continue;
+            if (asked == WK_SGEMM_AUTO ? e == WK_SGEMM_BF16 : (int)asked != e) continue;
             if (e == WK_SGEMM_ONEDNN && !wk_sgemm_can_onednn(g)) continue;
             const double t = time_one(g, o, s, (wk_sgemm_engine)e);
             if (round && t < best[e]) best[e] = t;
@@ -95,7 +95,9 @@ int wk_sgemm_probe(wk_sgemm *g, const wk_sgemm_shape *shape, size_t n, double *r
         const wk_sgemm_shape *s = &shape[i], timed = shorten(*s);
         double best[WK_SGEMM_ENGINE_COUNT];
         time_shape(g, &o, &timed, best);
-        const wk_sgemm_engine e = best[WK_SGEMM_ONEDNN] < best[WK_SGEMM_WICK] ? WK_SGEMM_ONEDNN : WK_SGEMM_WICK;
+        wk_sgemm_engine e = WK_SGEMM_WICK;
+        for (int f = WK_SGEMM_ONEDNN; f < WK_SGEMM_ENGINE_COUNT; f++)
+            if (best[f] < best[e]) e = (wk_sgemm_engine)f;
         c[i] = (wk_sgemm_choice){.shape = *s, .engine = e};
         wk_sgemm_logs(c[i].log, s->m, s->n, s->k);
         rate[i] = 2.0 * timed.m * timed.n * timed.k / best[e];

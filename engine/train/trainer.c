@@ -41,7 +41,7 @@ static int take_team(wk_trainer *t, wk_err *err) {
     const uint32_t cpu = wk_cpu_detect() & t->c.cpu_mask;
     wk_kernels_init(&t->k, cpu);
     wk_grad_kernels_init(&t->gk, cpu);
-    return wk_sgemm_new(&t->gemm, &t->k, t->team, (wk_sgemm_engine)t->c.gemm, err);
+    return wk_sgemm_new(&t->gemm, &t->k, &t->gk, t->team, t->c.bf16 ? WK_SGEMM_BF16 : (wk_sgemm_engine)t->c.gemm, err);
 }
 
 /* The products of one micro-batch, each shape once. */

@@ -26,6 +26,7 @@ typedef struct wk_train_config {
     uint32_t cpu_mask;
     int32_t optimizer; /* wk_optim_kind */
     int32_t arith; /* WICK_ARITH of the library: a run that goes on with another one is told so */
+    int32_t bf16;  /* 1: all matrix products with operands rounded to bf16 */
 } wk_train_config;
 
 /* Bytes by part. need: all of them and the margin of the program itself. */

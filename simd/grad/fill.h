@@ -9,6 +9,7 @@
 
 void wk_fill_attn_grad_ref(wk_grad_kernels *k);
 void wk_fill_rows_grad_ref(wk_grad_kernels *k);
+void wk_fill_pairs_ref(wk_grad_kernels *k);
 void wk_fill_attn_grad_avx2(wk_grad_kernels *k);
 void wk_fill_rows_grad_avx2(wk_grad_kernels *k);
 void wk_fill_attn_grad_avx512(wk_grad_kernels *k);

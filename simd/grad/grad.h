@@ -46,6 +46,27 @@ typedef struct wk_adamw {
     float g_scale, keep, b1, b1c, b2, b2c, step, v_inv, eps;
 } wk_adamw;
 
+/* Products in bf16 with sums in f32. A pair is two values of k in 4 bytes, the lower k in the lower half; where k is odd
+ * the upper half of the last pair is +0. To pairs: denormal values become zero of their sign, others the nearest bf16
+ * (ties to even), a NaN stays one. One pair (a0, a1), (b0, b1) on a sum c, every denormal operand taken as zero:
+ *   c = ftz(fma(a1, b1, c))   c = ftz(fma(a0, b0, c))
+ * ftz: what is below the least normal after rounding to 24 bits with any exponent becomes zero of its sign. A chunk is
+ * 64 pairs, its sum begins at +0; chunks are added in ascending order to what dst holds (first: the first one is stored),
+ * by an ordinary addition. A NaN is a NaN: its other bits are nobody's. This is what vdpbf16ps does (found
+ * by trial on Zen 4). A chunk is as many instructions as one of kind F, so that dst is visited as seldom. */
+enum { WK_PAIR_ROWS = 32, WK_PAIR_COLS = 8, WK_PAIR_SQUARE = 16 };
+
+/* n <= 16 rows, or columns, of k values, kn <= 32 of k, to pairs. k_major: (i, k) stands at src[k*ld + i], else at
+ * src[i*ld + k]. panel: dst[p*16 + i], all 16 i are written, +0 where there is none; else dst[i*dst_ld + p]. */
+typedef struct wk_pair_square {
+    const float *src;
+    size_t ld;
+    uint32_t *dst;
+    size_t dst_ld;
+    int n, kn;
+    bool k_major, panel;
+} wk_pair_square;
+
 typedef struct wk_grad_kernels {
     const char *level; /* highest level that contributed */
 
@@ -71,6 +92,11 @@ typedef struct wk_grad_kernels {
     /* sum of x*y by DESIGN 9.4 (lanes by fma): attention's delta, and norms with x == y. */
     float (*dot)(const float *x, const float *y, int n);
     void (*adamw)(float *w, float *m, float *v, const float *g, const wk_adamw *a, size_t n);
+
+    /* The products of bf16. pair_tile: as the tile of wk_gemm, w[p].f and x->x hold pairs, klen and x->ld count them;
+     * klen: pieces begin at multiples of 64. np <= WK_PAIR_ROWS/16, m <= WK_PAIR_COLS. */
+    void (*pair_pack)(const wk_pair_square *s);
+    void (*pair_tile)(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x, int m, int klen, bool first);
 } wk_grad_kernels;
 
 /* Fills every pointer for the given cpu bits (level.h): ref first, each level over it. */
@@ -79,6 +105,7 @@ void wk_grad_kernels_init(wk_grad_kernels *k, uint32_t cpu);
 void wk_grad_kernels_ref(wk_grad_kernels *k);
 void wk_grad_kernels_avx2(wk_grad_kernels *k);
 void wk_grad_kernels_avx512(wk_grad_kernels *k);
+void wk_grad_kernels_avx512bf16(wk_grad_kernels *k);
 void wk_grad_kernels_neon(wk_grad_kernels *k);
 
 #endif

@@ -10,6 +10,8 @@ void wk_grad_kernels_init(wk_grad_kernels *k, uint32_t cpu) {
     wk_grad_kernels_avx2(k);
     if (!(cpu & WK_CPU_AVX512)) return;
     wk_grad_kernels_avx512(k);
+    if (!(cpu & WK_CPU_AVX512BF16)) return;
+    wk_grad_kernels_avx512bf16(k);
 #elif WK_ARM64
     if (!(cpu & WK_CPU_NEON)) return;
     wk_grad_kernels_neon(k);

@@ -265,6 +265,31 @@ def optimizers(tmp):
     refused("--optimizer when resumed", ["train", "--resume", "oadamw", "--optimizer", "sgd"], tmp, 2, ["--optimizer", "cannot change"])
 
 
+def half_products(tmp):
+    """--bf16: refused where the CPU has it not, else the same bits after a resume and for any threads, and near f32."""
+    args = ["train", "--data", "a.txt", "--steps", "40", "--save-every", "10", "--keep", "0", "--eval-every", "0"] + SMALL
+    refused("--bf16 beside onednn", args + ["--bf16", "on", "--gemm", "onednn", "-o", "bf"], tmp, 2, ["bf16", "onednn"])
+    refused("--bf16 by another word", args + ["--bf16", "maybe", "-o", "bf"], tmp, 2, ["maybe"])
+    rc, _, err = run(args + ["--bf16", "on", "-o", "bf"], tmp)
+    if rc == 2:
+        check("--bf16 on a CPU without it", "AVX512_BF16" in err and err.count("wick: ") == 1, err)
+        rc, _, err = run(args + ["--bf16", "auto", "-o", "bf"], tmp)
+        check("--bf16 auto on a CPU without it", rc == 0 and "products wick" in err, err)
+        print("  skipped: --bf16 on, this CPU has no AVX512_BF16")
+        return
+    check("--bf16 on", rc == 0 and "products bf16" in err, f"{rc} {err}")
+    rc, _, err = run(args + ["-o", "bf32"], tmp)
+    loss = [[x["loss"] for x in log(os.path.join(tmp, r)) if x["loss"] is not None] for r in ("bf", "bf32")]
+    check("--bf16 near f32", rc == 0 and loss[0] != loss[1] and all(abs(a - b) < 0.05 for a, b in zip(*loss)), loss)
+    folder = os.path.join(tmp, "bf")
+    shutil.copytree(os.path.join(folder, "step-000040"), folder + ".whole")
+    for more, said in (([], False), (["-t", "2"], False), (["--bf16", "auto"], False), (["--bf16", "off"], True)):
+        shutil.rmtree(os.path.join(folder, "step-000040"))
+        rc, _, err = run(["train", "--resume", "bf/step-000020"] + more, tmp)
+        check(f"--bf16 resumed {more}", rc == 0 and same(os.path.join(folder, "step-000040"), folder + ".whole", "model.gguf") != said
+              and ("begun with products in bf16" in err) == said, f"{rc} {err}")
+
+
 def stopped(tmp):
     for sig, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         name = f"s{code}"
@@ -476,7 +501,7 @@ def full(tmp):
 
 with tempfile.TemporaryDirectory() as tmp:
     texts(tmp)
-    parts = [scratch, tune, tune_trained, mistakes, stages, plans, resume, mixture, foreign, optimizers, stopped, signal_inside_a_product] + ([] if SLOW else [kills, budget, full])
+    parts = [scratch, tune, tune_trained, mistakes, stages, plans, resume, mixture, foreign, optimizers, half_products, stopped, signal_inside_a_product] + ([] if SLOW else [kills, budget, full])
     if SLOW:
         print("skipped: kills, budget and full disks under sanitizers (they are about time and limits)")
     wanted = sys.argv[2:]

@@ -23,7 +23,7 @@ enum { THIN = 1 };
 
 /* Behind the name of the level the table is pointers and nothing else. */
 typedef void (*any_fn)(void);
-enum { N_KERNEL = 8 + WK_FN_COUNT };
+enum { N_KERNEL = 10 + WK_FN_COUNT };
 static_assert(sizeof(wk_grad_kernels) == sizeof(const char *) + N_KERNEL * sizeof(any_fn),
               "a field was added: count it here, and test it");
 
@@ -58,7 +58,7 @@ static long complete(const wk_grad_kernels *k, const char *name) {
 /* Where a level brings nothing of its own, all is inherited and the table keeps the name of the level below. */
 static long run_level(int level, bool bench, bool verbose) {
     static const ck_family rows = {"rows", ck_grad_rows}, attn = {"attn", ck_grad_attn},
-                           oracle = {"oracle", ck_grad_oracle};
+                           oracle = {"oracle", ck_grad_oracle}, pairs = {"pairs", ck_grad_pairs_oracle};
     wk_grad_kernels k = {0}, ref = {0}, below = {0};
     wk_grad_kernels_ref(&ref);
     wk_grad_kernels_init(&k, wk_levels[level].mask);
@@ -72,9 +72,26 @@ static long run_level(int level, bool bench, bool verbose) {
                  .below = level ? &below : NULL};
     long n_fail = complete(&k, wk_levels[level].name);
     if (n_fail) return n_fail;
-    if (!level) n_fail += ck_family_run(&g.base, &oracle);
+    if (!level) n_fail += ck_family_run(&g.base, &oracle) + ck_family_run(&g.base, &pairs);
     if (level || bench) n_fail += ck_family_run(&g.base, &rows) + ck_family_run(&g.base, &attn);
     return n_fail;
+}
+
+/* bf16 is part of no level: beside the highest one. */
+static long run_bf16(uint32_t cpu, bool bench, bool verbose) {
+    static const ck_family pairs = {"pairs", ck_grad_pairs};
+    wk_grad_kernels k = {0}, ref = {0};
+    if (!(cpu & WK_CPU_AVX512BF16)) {
+        printf("SKIP avx512bf16: this CPU or system does not have it\n");
+        return 0;
+    }
+    wk_grad_kernels_ref(&ref);
+    wk_grad_kernels_init(&k, cpu);
+    ck_grad g = {.base = {.level = "avx512bf16", .bench = bench, .verbose = verbose, .thin = THIN * ck_shrink()},
+                 .k = &k,
+                 .ref = &ref,
+                 .below = &ref};
+    return complete(&k, "avx512bf16") + ck_family_run(&g.base, &pairs);
 }
 
 static void print_peak(int level) {
@@ -115,6 +132,7 @@ int main(int argc, char **argv) {
         if (bench) print_peak(i);
         n_fail += run_level(i, bench, verbose);
     }
+    if (!only || strcmp(only, "avx512bf16") == 0) n_fail += run_bf16(cpu, bench, verbose);
     printf(n_fail ? "check_grad: %ld wrong\n" : "check_grad: all right\n", n_fail);
     return n_fail ? 1 : 0;
 }

@@ -15,6 +15,8 @@ static inline ck_grad *grad_of(ck *c) { return (ck_grad *)(void *)c; }
 
 void ck_grad_rows(ck *c);
 void ck_grad_attn(ck *c);
+void ck_grad_pairs(ck *c);
+void ck_grad_pairs_oracle(ck *c);
 void ck_grad_oracle(ck *c); /* ref against double */
 long ck_grad_planted(void); /* kernels with planted bugs; returns how many were not found */
 

@@ -145,6 +145,47 @@ static void adamw_decays_twice(float *w, float *m, float *v, const float *g, con
     ref().adamw(w, m, v, g, a, n);
 }
 
+enum { PAIRS = 256 };
+/* The lower half of every pair comes first. */
+static void pairs_low_first(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x, int m, int klen, bool first) {
+    static uint32_t a[2][PAIRS * 16], b[WK_PAIR_COLS][PAIRS];
+    wk_panel turned[2];
+    wk_act y = *x;
+    for (int p = 0; p < np; p++) {
+        memcpy(a[p], w[p].f, (size_t)klen * 64);
+        for (int i = 0; i < klen * 16; i++) a[p][i] = a[p][i] >> 16 | a[p][i] << 16;
+        turned[p] = (wk_panel){.f = (float *)(void *)a[p]};
+    }
+    for (int t = 0; t < m; t++) {
+        memcpy(b[t], x->x + (size_t)t * x->ld, (size_t)klen * 4);
+        for (int i = 0; i < klen; i++) b[t][i] = b[t][i] >> 16 | b[t][i] << 16;
+    }
+    y.x = (float *)(void *)b;
+    y.ld = PAIRS;
+    ref().pair_tile(dst, ld, turned, np, &y, m, klen, first);
+}
+static void pairs_half_a_chunk(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x, int m, int klen, bool first) {
+    for (int k = 0; k < klen; k += 32) {
+        wk_panel at[2];
+        wk_act y = *x;
+        for (int p = 0; p < np; p++) at[p] = (wk_panel){.f = w[p].f + k * 16};
+        y.x = x->x + k;
+        ref().pair_tile(dst, ld, at, np, &y, m, klen - k < 32 ? klen - k : 32, first && k == 0);
+    }
+}
+static void pack_truncates(const wk_pair_square *s) {
+    ref().pair_pack(s);
+    uint32_t u;
+    if (s->n == 0 || s->kn == 0) return;
+    memcpy(&u, s->src, sizeof(u));
+    if ((u & 0x7f800000) != 0 && (u & 0x7f800000) != 0x7f800000) s->dst[0] = (s->dst[0] & 0xffff0000) | u >> 16;
+}
+static void pack_odd_k(const wk_pair_square *s) {
+    wk_pair_square even = *s;
+    even.kn &= ~1;
+    ref().pair_pack(&even);
+}
+
 /* ---- the list ---- */
 
 #define BUGS(X)                                                                                    \
@@ -162,6 +203,10 @@ static void adamw_decays_twice(float *w, float *m, float *v, const float *g, con
     X(rows, dot, dot_one_lane)                                                                     \
     X(rows, dot, dot_reads_past)                                                                   \
     X(rows, adamw, adamw_reciprocal)                                                               \
+    X(pairs, pair_tile, pairs_low_first)                                                           \
+    X(pairs, pair_tile, pairs_half_a_chunk)                                                        \
+    X(pairs, pair_pack, pack_truncates)                                                            \
+    X(pairs, pair_pack, pack_odd_k)                                                                \
     X(oracle, attn, attn_no_scale)                                                                 \
     X(oracle, attn, attn_no_delta)                                                                 \
     X(oracle, attn, attn_cap_not_derived)                                                          \
@@ -169,7 +214,7 @@ static void adamw_decays_twice(float *w, float *m, float *v, const float *g, con
     X(oracle, glu[WK_FN_GELU_TANH], gelu_as_silu)                                                  \
     X(oracle, adamw, adamw_decays_twice)
 
-typedef enum kind { KIND_rows, KIND_attn, KIND_oracle } kind;
+typedef enum kind { KIND_rows, KIND_attn, KIND_oracle, KIND_pairs } kind;
 typedef struct bug {
     kind kind;
     const char *name;
@@ -184,7 +229,8 @@ static const bug bugs[] = {BUGS(ROW)};
 
 /* What is ref's own pointer is not compared again. */
 static long run(const bug *b) {
-    static const ck_family of[] = {{"rows", ck_grad_rows}, {"attn", ck_grad_attn}, {"oracle", ck_grad_oracle}};
+    static const ck_family of[] = {{"rows", ck_grad_rows}, {"attn", ck_grad_attn}, {"oracle", ck_grad_oracle},
+                                   {"pairs", ck_grad_pairs}};
     const wk_grad_kernels plain = ref();
     wk_grad_kernels k = ref();
     b->plant(&k);

@@ -18,7 +18,7 @@ static void open_exec(fixture *f, const fixture_options *o) {
     assert_non_null(f->team);
     wk_kernels_init(&f->k, cpu);
     wk_grad_kernels_init(&f->gk, cpu);
-    if (wk_sgemm_new(&f->gemm, &f->k, f->team, WK_SGEMM_WICK, &err)) fail_msg("%s", err.message);
+    if (wk_sgemm_new(&f->gemm, &f->k, &f->gk, f->team, o->bf16 ? WK_SGEMM_BF16 : WK_SGEMM_WICK, &err)) fail_msg("%s", err.message);
     const wk_texec_options x = {.team = f->team, .k = &f->k, .gk = &f->gk, .gemm = f->gemm};
     if (wk_texec_new(&f->exec, f->grad, &x, &err)) fail_msg("%s", err.message);
 }

@@ -17,7 +17,7 @@ typedef struct fixture_options {
     int32_t max_tok;
     int n_thread; /* 0: 2 */
     uint32_t cpu; /* levels allowed; 0: all that this CPU has; WK_NO_LEVEL: ref */
-    bool recompute;
+    bool recompute, bf16;
     bool list_only;    /* no executor */
     wk_store *adapter; /* trained instead of the model; becomes the fixture's */
     bool (*is_trained)(void *ud, const wk_weight *w);

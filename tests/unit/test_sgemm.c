@@ -7,93 +7,12 @@
 #include "engine/base/arena.h"
 #include "engine/train/sgemm.h"
 #include "simd/level.h"
+#include "tests/unit/sgemm_case.h"
 #include "tests/unit/unit.h"
 
-enum { N_CPU = 2, GUARD = 37, N_TEAM = 4 };
+enum { N_CPU = 2, N_TEAM = 4 };
 
 static const int team_size[N_TEAM] = {1, 2, 3, 6}; /* up to 4 each packs for itself */
-
-typedef struct shape {
-    int32_t m, n, k;
-} shape;
-
-/* Operands of one case in exact allocations, so that a sanitizer sees what is read beside them. */
-typedef struct operands {
-    wk_sgemm_call call;
-    float *a, *b, *c, *want, *before;
-    size_t n_c;
-    uint32_t seed;
-} operands;
-
-static float next(uint32_t *s) {
-    *s = *s * 1664525u + 1013904223u;
-    return (float)(int32_t)(*s >> 8) * 0x1p-23f - 1.0f;
-}
-
-static float *some(uint32_t *seed, size_t n) {
-    float *p = (float *)wk_alloc(n * sizeof(float));
-    assert_non_null(p);
-    for (size_t i = 0; i < n; i++) p[i] = next(seed);
-    return p;
-}
-
-static size_t extent(int32_t rows, size_t ld, int32_t cols) {
-    return rows && cols ? (size_t)(rows - 1) * ld + (size_t)cols : 0;
-}
-
-static float element(const wk_sgemm_call *c, int32_t i, int32_t j) {
-    float acc = c->add ? c->c[(size_t)i * c->ldc + (size_t)j] : 0.0f;
-    for (int32_t k0 = 0; k0 < c->k; k0 += 64) {
-        float sum = 0.0f;
-        for (int32_t k = k0; k < c->k && k < k0 + 64; k++) {
-            const size_t a = c->op == WK_SGEMM_TN ? (size_t)k * c->lda + (size_t)i : (size_t)i * c->lda + (size_t)k;
-            const size_t b = c->op == WK_SGEMM_NT ? (size_t)j * c->ldb + (size_t)k : (size_t)k * c->ldb + (size_t)j;
-            sum = fmaf(c->b[b], c->a[a], sum);
-        }
-        acc = acc + sum;
-    }
-    return acc;
-}
-
-/* gap: elements between rows. The last row ends where its allocation ends; C has a guard in front and behind. */
-static void set_up(operands *o, wk_sgemm_op op, shape s, bool add, size_t gap) {
-    const int32_t a_cols = op == WK_SGEMM_TN ? s.m : s.k, b_cols = op == WK_SGEMM_NT ? s.k : s.n;
-    const int32_t a_rows = op == WK_SGEMM_TN ? s.k : s.m, b_rows = op == WK_SGEMM_NT ? s.n : s.k;
-    wk_sgemm_call *c = &o->call;
-    *c = (wk_sgemm_call){.op = op, .m = s.m, .n = s.n, .k = s.k, .add = add};
-    c->lda = (size_t)a_cols + gap;
-    c->ldb = (size_t)b_cols + 2 * gap;
-    c->ldc = (size_t)s.n + 3 * gap;
-    o->n_c = 2 * GUARD + extent(s.m, c->ldc, s.n);
-    c->a = o->a = some(&o->seed, extent(a_rows, c->lda, a_cols));
-    c->b = o->b = some(&o->seed, extent(b_rows, c->ldb, b_cols));
-    o->before = some(&o->seed, o->n_c);
-    o->want = some(&o->seed, o->n_c);
-    o->c = some(&o->seed, o->n_c);
-    memcpy(o->want, o->before, o->n_c * sizeof(float));
-    c->c = o->before + GUARD;
-    for (int32_t i = 0; i < s.m; i++)
-        for (int32_t j = 0; j < s.n; j++)
-            o->want[GUARD + (size_t)i * c->ldc + (size_t)j] = element(c, i, j);
-    c->c = o->c + GUARD;
-}
-
-static void tear_down(operands *o) {
-    wk_free(o->a);
-    wk_free(o->b);
-    wk_free(o->c);
-    wk_free(o->want);
-    wk_free(o->before);
-}
-
-static void fail_at(const operands *o, const char *level, int n_thread) {
-    const wk_sgemm_call *c = &o->call;
-    size_t at = 0;
-    while (!memcmp(&o->c[at], &o->want[at], sizeof(float))) at++;
-    fail_msg("op %d m %d n %d k %d add %d ldc %zu, %s, %d threads: value %zd of C is %a, not %a", (int)c->op,
-             (int)c->m, (int)c->n, (int)c->k, (int)c->add, c->ldc, level, n_thread, (ssize_t)at - GUARD,
-             (double)o->c[at], (double)o->want[at]);
-}
 
 typedef struct engines {
     wk_team *team[N_TEAM];
@@ -113,7 +32,7 @@ static int open_all(void **state) {
         wk_kernels_init(&e.k[e.n_level], wk_levels[l].mask);
         e.level[e.n_level] = wk_levels[l].name;
         for (int t = 0; t < N_TEAM; t++)
-            if (wk_sgemm_new(&e.g[e.n_level][t], &e.k[e.n_level], e.team[t], WK_SGEMM_WICK, NULL)) return -1;
+            if (wk_sgemm_new(&e.g[e.n_level][t], &e.k[e.n_level], NULL, e.team[t], WK_SGEMM_WICK, NULL)) return -1;
         e.n_level++;
     }
     *state = &e;
@@ -130,17 +49,17 @@ static int close_all(void **state) {
 }
 
 /* One case on the levels and teams that pick says: bit l*N_TEAM + t. */
-static void check(const engines *e, wk_sgemm_op op, shape s, bool add, size_t gap, uint32_t pick) {
-    operands o = {.seed = (uint32_t)(s.m * 31 + s.n * 7 + s.k)};
-    set_up(&o, op, s, add, gap);
+static void check(const engines *e, wk_sgemm_op op, sgemm_shape s, bool add, size_t gap, uint32_t pick) {
+    sgemm_case o = {.seed = (uint32_t)(s.m * 31 + s.n * 7 + s.k)};
+    sgemm_case_make(&o, op, s, add, gap);
     for (int l = 0; l < e->n_level; l++)
         for (int t = 0; t < N_TEAM; t++) {
             if (!(pick >> (l * N_TEAM + t) & 1)) continue;
             memcpy(o.c, o.before, o.n_c * sizeof(float));
             wk_sgemm_run(e->g[l][t], &o.call);
-            if (memcmp(o.c, o.want, o.n_c * sizeof(float))) fail_at(&o, e->level[l], team_size[t]);
+            if (memcmp(o.c, o.want, o.n_c * sizeof(float))) sgemm_case_fail(&o, e->level[l], team_size[t]);
         }
-    tear_down(&o);
+    sgemm_case_free(&o);
 }
 
 /* All extents of the list for all ops; levels and teams take turns. */
@@ -150,7 +69,7 @@ static void borders(void **state) {
     const int n = (int)WK_COUNT(extents), ways = e->n_level * N_TEAM;
     int turn = 0;
     for (int i = 0; i < n * n * n; i++) {
-        const shape s = {extents[i % n], extents[i / n % n], extents[i / n / n]};
+        const sgemm_shape s = {extents[i % n], extents[i / n % n], extents[i / n / n]};
         for (int op = 0; op < WK_SGEMM_OP_COUNT; op++, turn++) {
             check(e, (wk_sgemm_op)op, s, turn & 1, turn % 3 ? 0 : 3, 1u << (turn % ways));
             check(e, (wk_sgemm_op)op, s, !(turn & 1), turn % 3 ? 5 : 0, 1u << ((turn + turn / ways) % ways));
@@ -160,7 +79,7 @@ static void borders(void **state) {
 
 /* Several pieces of k, several strips, ends of all kinds; everything on everything. */
 static void large(void **state) {
-    static const shape shapes[] = {{129, 97, 1155}, {97, 130, 700}, {8, 300, 512},
+    static const sgemm_shape shapes[] = {{129, 97, 1155}, {97, 130, 700}, {8, 300, 512},
                                    {300, 8, 96},    {1, 513, 130}, {200, 1, 640},
                                    {77, 7, 1100}};
     const engines *e = (const engines *)*state;
@@ -171,11 +90,11 @@ static void large(void **state) {
 
 /* A thin product inside a wide one against the same by itself: its own call in front, or a product into a buffer and
  * an fma over it behind. */
-static void check_thin(const engines *e, shape s, int32_t rank, bool before, bool add, size_t gap, uint32_t pick) {
-    operands o = {.seed = (uint32_t)(s.m + 3 * rank)};
-    set_up(&o, before ? WK_SGEMM_NN : WK_SGEMM_NT, s, add, gap);
-    float *u = some(&o.seed, (size_t)s.m * (size_t)rank), *b = some(&o.seed, (size_t)s.n * (size_t)rank),
-          *panels = some(&o.seed, wk_sgemm_thin_size(s.n, rank)), *buffer = some(&o.seed, (size_t)s.m * (size_t)s.n);
+static void check_thin(const engines *e, sgemm_shape s, int32_t rank, bool before, bool add, size_t gap, uint32_t pick) {
+    sgemm_case o = {.seed = (uint32_t)(s.m + 3 * rank)};
+    sgemm_case_make(&o, before ? WK_SGEMM_NN : WK_SGEMM_NT, s, add, gap);
+    float *u = sgemm_case_floats(&o.seed, (size_t)s.m * (size_t)rank), *b = sgemm_case_floats(&o.seed, (size_t)s.n * (size_t)rank),
+          *panels = sgemm_case_floats(&o.seed, wk_sgemm_thin_size(s.n, rank)), *buffer = sgemm_case_floats(&o.seed, (size_t)s.m * (size_t)s.n);
     const wk_sgemm_thin thin = {.k = rank,
                                 .before = before,
                                 .scale = before ? 1.0f : 1.7f,
@@ -200,7 +119,7 @@ static void check_thin(const engines *e, shape s, int32_t rank, bool before, boo
             if (!(pick >> (l * N_TEAM + t) & 1)) continue;
             wk_sgemm_call c = o.call;
             memcpy(o.want, o.before, o.n_c * sizeof(float));
-            c.c = o.want + GUARD;
+            c.c = o.want + SGEMM_GUARD;
             if (before) {
                 alone.c = c.c;
                 alone.ldc = c.ldc;
@@ -218,18 +137,18 @@ static void check_thin(const engines *e, shape s, int32_t rank, bool before, boo
             c.thin = &thin;
             memcpy(o.c, o.before, o.n_c * sizeof(float));
             wk_sgemm_run(e->g[l][t], &c);
-            if (memcmp(o.c, o.want, o.n_c * sizeof(float))) fail_at(&o, e->level[l], team_size[t]);
+            if (memcmp(o.c, o.want, o.n_c * sizeof(float))) sgemm_case_fail(&o, e->level[l], team_size[t]);
         }
     wk_free(u);
     wk_free(b);
     wk_free(panels);
     wk_free(buffer);
-    tear_down(&o);
+    sgemm_case_free(&o);
 }
 
 /* Own side of rows and of columns, ends of all kinds, lines that fall upon each other, and several stages. */
 static void thin_inside(void **state) {
-    static const shape shapes[] = {{129, 97, 1155}, {97, 130, 70}, {1, 33, 5}, {40, 1, 64}, {64, 1024, 65}};
+    static const sgemm_shape shapes[] = {{129, 97, 1155}, {97, 130, 70}, {1, 33, 5}, {40, 1, 64}, {64, 1024, 65}};
     static const int32_t ranks[] = {1, 8, 65, 130};
     const engines *e = (const engines *)*state;
     const uint32_t best = 15u << (N_TEAM * (e->n_level - 1));
@@ -238,8 +157,8 @@ static void thin_inside(void **state) {
             for (int how = 0; how < 4; how++)
                 check_thin(e, shapes[i], ranks[r], how & 1, how & 2, shapes[i].n == 1024 ? 0 : r, r == 1 ? ~0u : best);
     for (int how = 0; how < 4; how++) {
-        check_thin(e, (shape){2055, 2070, 3}, 8, how & 1, how & 2, 1, best);
-        check_thin(e, (shape){65, 66, 13000}, 8, how & 1, how & 2, 0, best);
+        check_thin(e, (sgemm_shape){2055, 2070, 3}, 8, how & 1, how & 2, 1, best);
+        check_thin(e, (sgemm_shape){65, 66, 13000}, 8, how & 1, how & 2, 0, best);
     }
 }
 
@@ -248,48 +167,38 @@ static void stages(void **state) {
     const engines *e = (const engines *)*state;
     const uint32_t best = 15u << (N_TEAM * (e->n_level - 1));
     for (int op = 0; op < WK_SGEMM_OP_COUNT; op++) {
-        check(e, (wk_sgemm_op)op, (shape){2055, 2070, 3}, false, 1, best);
-        check(e, (wk_sgemm_op)op, (shape){65, 66, 13000}, true, 0, best);
-        check(e, (wk_sgemm_op)op, (shape){3, 5, 66000}, false, 0, best);
+        check(e, (wk_sgemm_op)op, (sgemm_shape){2055, 2070, 3}, false, 1, best);
+        check(e, (wk_sgemm_op)op, (sgemm_shape){65, 66, 13000}, true, 0, best);
+        check(e, (wk_sgemm_op)op, (sgemm_shape){3, 5, 66000}, false, 0, best);
     }
 }
 
 static void counts_flops(void **state) {
     const engines *e = (const engines *)*state;
-    operands o = {.seed = 1};
-    set_up(&o, WK_SGEMM_NN, (shape){3, 5, 7}, false, 0);
+    sgemm_case o = {.seed = 1};
+    sgemm_case_make(&o, WK_SGEMM_NN, (sgemm_shape){3, 5, 7}, false, 0);
     const double before = wk_sgemm_flops(e->g[0][0]);
     wk_sgemm_run(e->g[0][0], &o.call);
     assert_true(wk_sgemm_flops(e->g[0][0]) - before == 210.0);
-    tear_down(&o);
+    sgemm_case_free(&o);
 }
 
 static void hot_path_allocates_nothing(void **state) {
     const engines *e = (const engines *)*state;
-    operands o = {.seed = 1};
-    set_up(&o, WK_SGEMM_TN, (shape){70, 90, 600}, false, 0);
+    sgemm_case o = {.seed = 1};
+    sgemm_case_make(&o, WK_SGEMM_TN, (sgemm_shape){70, 90, 600}, false, 0);
     const uint64_t before = wk_alloc_count();
     wk_sgemm_run(e->g[0][1], &o.call);
     assert_true(wk_alloc_count() == before);
-    tear_down(&o);
-}
-
-static double distance(const operands *o) {
-    double d = 0, all = 0;
-    for (size_t i = 0; i < o->n_c; i++) {
-        const double e = (double)o->c[i] - (double)o->want[i];
-        d += e * e;
-        all += (double)o->want[i] * (double)o->want[i];
-    }
-    return sqrt(d / all);
+    sgemm_case_free(&o);
 }
 
 /* o holds a result: the same with a thin product in front or behind. */
-static void thin_is_near(wk_sgemm *g, operands *o) {
+static void thin_is_near(wk_sgemm *g, sgemm_case *o) {
     wk_sgemm_call c = o->call;
     float u[130], b[67], panels[80];
-    for (int i = 0; i < 130; i++) u[i] = next(&o->seed);
-    for (int i = 0; i < 67; i++) b[i] = next(&o->seed);
+    for (int i = 0; i < 130; i++) u[i] = sgemm_case_next(&o->seed);
+    for (int i = 0; i < 67; i++) b[i] = sgemm_case_next(&o->seed);
     wk_sgemm_thin_panels(panels, b, 1, 67, 1, false);
     for (int before = 0; before < 2; before++) {
         const float scale = before ? 1.0f : 0.5f;
@@ -298,8 +207,8 @@ static void thin_is_near(wk_sgemm *g, operands *o) {
         memcpy(o->c, o->before, o->n_c * sizeof(float));
         wk_sgemm_run(g, &c);
         for (int i = 0; i < 130; i++)
-            for (int j = 0; j < 67; j++) o->c[GUARD + (size_t)i * c.ldc + (size_t)j] -= thin.scale * u[i] * b[j];
-        assert_true(distance(o) < 1e-5);
+            for (int j = 0; j < 67; j++) o->c[SGEMM_GUARD + (size_t)i * c.ldc + (size_t)j] -= thin.scale * u[i] * b[j];
+        assert_true(sgemm_case_distance(o) < 1e-5);
     }
 }
 
@@ -308,20 +217,20 @@ static void onednn_is_near(void **state) {
     wk_sgemm *g = NULL;
     wk_err err = {0};
     if (!wk_sgemm_has_onednn()) {
-        assert_int_equal(wk_sgemm_new(&g, &e->k[0], e->team[1], WK_SGEMM_ONEDNN, &err), WICK_E_UNSUPPORTED);
+        assert_int_equal(wk_sgemm_new(&g, &e->k[0], NULL, e->team[1], WK_SGEMM_ONEDNN, &err), WICK_E_UNSUPPORTED);
         print_message("no oneDNN here: %s\n", err.message);
         skip();
     }
-    assert_int_equal(wk_sgemm_new(&g, &e->k[0], e->team[1], WK_SGEMM_ONEDNN, &err), WICK_OK);
+    assert_int_equal(wk_sgemm_new(&g, &e->k[0], NULL, e->team[1], WK_SGEMM_ONEDNN, &err), WICK_OK);
     for (int op = 0; op < WK_SGEMM_OP_COUNT; op++)
         for (int add = 0; add < 2; add++) {
-            operands o = {.seed = 5};
-            set_up(&o, (wk_sgemm_op)op, (shape){130, 67, 300}, add, 3);
+            sgemm_case o = {.seed = 5};
+            sgemm_case_make(&o, (wk_sgemm_op)op, (sgemm_shape){130, 67, 300}, add, 3);
             memcpy(o.c, o.before, o.n_c * sizeof(float));
             wk_sgemm_run(g, &o.call);
-            assert_true(distance(&o) < 1e-5);
+            assert_true(sgemm_case_distance(&o) < 1e-5);
             thin_is_near(g, &o);
-            tear_down(&o);
+            sgemm_case_free(&o);
         }
     wk_sgemm_free(g);
 }
@@ -332,24 +241,24 @@ static void probe_chooses(void **state) {
         {WK_SGEMM_NT, 64, 96, 80}, {WK_SGEMM_NN, 64, 80, 96}, {WK_SGEMM_TN, 96, 80, 64}};
     const engines *e = (const engines *)*state;
     const wk_kernels *k = &e->k[e->n_level - 1];
-    for (int asked = 0; asked < WK_SGEMM_ENGINE_COUNT; asked++) {
+    for (int asked = 0; asked < WK_SGEMM_BF16; asked++) {
         wk_sgemm *g = NULL;
         double rate[3] = {0};
         wk_sgemm_engine chosen[3] = {WK_SGEMM_AUTO, WK_SGEMM_AUTO, WK_SGEMM_AUTO};
         if (asked == WK_SGEMM_ONEDNN && !wk_sgemm_has_onednn()) continue;
-        assert_int_equal(wk_sgemm_new(&g, k, e->team[0], (wk_sgemm_engine)asked, NULL), WICK_OK);
+        assert_int_equal(wk_sgemm_new(&g, k, NULL, e->team[0], (wk_sgemm_engine)asked, NULL), WICK_OK);
         assert_int_equal(wk_sgemm_probe(g, shapes, 3, rate, chosen, NULL), WICK_OK);
         for (int i = 0; i < 3; i++) {
             assert_true(rate[i] > 1e6 && isfinite(rate[i]));
             assert_true(chosen[i] == WK_SGEMM_WICK || chosen[i] == WK_SGEMM_ONEDNN);
             if (asked) assert_int_equal(chosen[i], asked);
-            operands o = {.seed = 9};
-            set_up(&o, shapes[i].op, (shape){shapes[i].m, shapes[i].n, shapes[i].k}, false, 0);
+            sgemm_case o = {.seed = 9};
+            sgemm_case_make(&o, shapes[i].op, (sgemm_shape){shapes[i].m, shapes[i].n, shapes[i].k}, false, 0);
             memcpy(o.c, o.before, o.n_c * sizeof(float));
             wk_sgemm_run(g, &o.call);
             if (chosen[i] == WK_SGEMM_WICK) assert_memory_equal(o.c, o.want, o.n_c * sizeof(float));
-            assert_true(distance(&o) < 1e-5);
-            tear_down(&o);
+            assert_true(sgemm_case_distance(&o) < 1e-5);
+            sgemm_case_free(&o);
         }
         assert_true(wk_sgemm_flops(g) == 3 * 2.0 * 64 * 96 * 80); /* what was timed is not counted */
         wk_sgemm_free(g);
@@ -361,7 +270,7 @@ static void no_memory(void **state) {
     wk_sgemm *g = NULL;
     wk_err err = {0};
     wk_alloc_fail_at(1, true);
-    const int rc = wk_sgemm_new(&g, &e->k[0], e->team[0], WK_SGEMM_WICK, &err);
+    const int rc = wk_sgemm_new(&g, &e->k[0], NULL, e->team[0], WK_SGEMM_WICK, &err);
     wk_alloc_fail_at(0, false);
     assert_int_equal(rc, WICK_E_NOMEM);
     assert_null(g);

@@ -5,4 +5,5 @@ void wk_grad_kernels_ref(wk_grad_kernels *k) {
     k->level = "ref";
     wk_fill_attn_grad_ref(k);
     wk_fill_rows_grad_ref(k);
+    wk_fill_pairs_ref(k);
 }
