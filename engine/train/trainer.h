@@ -9,9 +9,8 @@
 
 #include "engine/base/comm.h"
 #include "engine/file/store.h"
+#include "engine/train/compute.h"
 #include "engine/train/data.h"
-#include "engine/train/exec.h"
-#include "engine/train/optim.h"
 
 /* Meaning and defaults: wick_x_train_options. Strings are borrowed while the trainer opens. */
 typedef struct wk_train_config {
@@ -68,7 +67,7 @@ typedef struct wk_run_state {
     int32_t bad_row; /* skipped steps in a row */
 } wk_run_state;
 
-/* ---- trainer.c ----------------------------------------------------------------------------------- */
+/* ---- open.c, trainer.c --------------------------------------------------------------------------- */
 
 typedef struct wk_trainer {
     wk_train_config c; /* own copies of the strings */
@@ -78,8 +77,7 @@ typedef struct wk_trainer {
     wk_kernels k;
     wk_grad_kernels gk;
     wk_sgemm *gemm;
-    wk_texec *x;
-    wk_optim opt;
+    wk_compute x;
     wk_comm *comm;
     wk_schedule schedule;
     wk_run_state run;
@@ -125,11 +123,12 @@ int wk_trainer_forward(wk_trainer *t, const int32_t *tok, int32_t n_tok, float *
 int wk_trainer_export(wk_trainer *t, const char *path, wk_err *err);
 /* ckpt.c: rank 0 writes, all ranks call. path [cap] gets the folder. */
 int wk_trainer_save(wk_trainer *t, double val_loss, char *path, size_t cap, wk_err *err);
-/* Reads run.json over t->c (its strings go to t->strings) and t->run. */
+/* Reads run.json over t->c (its strings go to t->strings) and t->run; logs what differs (arithmetic, engine of the
+ * products, threads). */
 int wk_ckpt_read(wk_trainer *t, const char *folder, wk_err *err);
-/* What belongs to it once the memory is there: the moments. Compares data and base with those of the run; logs what else
- * differs (arithmetic, engine of the products, threads). */
+/* moments.c. What belongs to it once the memory is there: the moments. Compares data and base with those of the run. */
 int wk_ckpt_moments(wk_trainer *t, const char *folder, wk_err *err);
+int wk_moments_write(wk_trainer *t, const char *file, wk_err *err);
 
 /* init.c: a llama of random F32 weights with the tokenizer of a file. */
 typedef struct wk_shape {
