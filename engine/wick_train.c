@@ -93,6 +93,8 @@ static wick_status read_options(wk_train_config *c, const wick_x_train_options *
                            .fit_check = !a.no_fit_check,
                            .ranks = a.ranks != 0,
                            .optimizer = a.optimizer,
+                           .device = a.device,
+                           .bf16 = a.bf16 != 0,
                            .cpu_mask = wk_setup_cpu_mask(),
                            .arith = WICK_ARITH};
     return WICK_OK;
@@ -117,7 +119,27 @@ static wick_x_train_cost cost_of(const wk_train_config *c, const wk_train_cost *
                                .flops_per_token = z->flops_per_token,
                                .tokens_per_step = z->tokens_per_step,
                                .tokens = z->tokens_per_step * (uint64_t)c->steps,
-                               .epoch_tokens = z->epoch_tokens};
+                               .epoch_tokens = z->epoch_tokens,
+                               .device_need = z->device_need,
+                               .device_free = z->device_free};
+}
+
+wick_status wick_x_train_device(const wick_x_train_options *o, char *name, size_t cap, wick_error *err) {
+    wick_x_train_options a = WICK_X_TRAIN_OPTIONS_INIT;
+    wk_target d;
+    wk_machine m;
+    if (!o || (cap && !name)) return null_arg("options and name", err);
+    if (!wk_options_take(&a, sizeof(a), o)) return wk_options_bad_size("wick_x_train_options", err);
+    const wk_train_config c = {.device = a.device,
+                               .bf16 = a.bf16 != 0,
+                               .ranks = a.ranks != 0,
+                               .optimizer = a.optimizer,
+                               .gemm = a.gemm,
+                               .cpu_mask = wk_setup_cpu_mask()};
+    wk_os_machine(&m);
+    WK_TRY(wk_target_find(&d, &c, a.threads > 0 ? a.threads : m.n_thread, err));
+    if (cap) (void)snprintf(name, cap, "%s", d.name);
+    return WICK_OK;
 }
 
 wick_status wick_x_train_plan(const wick_x_train_options *o, wick_x_train_cost *out,

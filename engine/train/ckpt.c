@@ -178,6 +178,14 @@ static int take_own_file(wk_trainer *t, const char *folder, wk_err *err) {
     return WICK_OK;
 }
 
+/* Files of the first versions do not say: these ran on the cpu. */
+static void note_device(wk_trainer *t, const wk_json *root) {
+    const wk_str on = wk_json_str(wk_json_get(root, "device"));
+    (void)snprintf(t->ran_on, sizeof(t->ran_on), "%.*s", (int)(on.n < sizeof(t->ran_on) ? on.n : 0), on.n ? on.p : "");
+    if (!t->ran_on[0]) (void)snprintf(t->ran_on, sizeof(t->ran_on), "cpu");
+    t->ran_bf16 = wk_json_int(wk_json_get(root, "bf16")) == 1;
+}
+
 static void compare_engine(const wk_trainer *t, const wk_json *root) {
     const int64_t arith = wk_json_int(wk_json_get(root, "arith"));
     if (arith != t->c.arith)
@@ -203,6 +211,7 @@ int wk_ckpt_read(wk_trainer *t, const char *folder, wk_err *err) {
     if (!rc) rc = take_all(t, wk_json_root(d), folder, err);
     if (!rc) rc = take_own_file(t, folder, err);
     if (!rc) compare_engine(t, wk_json_root(d));
+    if (!rc) note_device(t, wk_json_root(d));
     wk_json_free(d);
     wk_os_unmap(&m);
     return rc;
@@ -216,8 +225,8 @@ static int write_json(wk_trainer *t, const char *file, wk_err *err) {
     t->data_hash = t->s.data ? wk_data_hash(t->s.data) : 0;
     t->base_bytes = t->s.adapter ? wk_store_file_bytes(t->s.store) : 0;
     (void)wk_buf_addf(
-        &b, "{\"schema\": \"wick.train/%d\",\n \"gemm\": %d,\n \"threads\": %d,\n \"ranks\": %d,\n \"arith\": %d",
-        SCHEMA, (int)t->c.gemm, t->n_thread, wk_comm_size(t->comm), (int)t->c.arith);
+        &b, "{\"schema\": \"wick.train/%d\",\n \"gemm\": %d,\n \"threads\": %d,\n \"ranks\": %d,\n \"arith\": %d,\n \"device\": \"%s\",\n \"bf16\": %d",
+        SCHEMA, (int)t->c.gemm, t->n_thread, wk_comm_size(t->comm), (int)t->c.arith, t->s.target.name, (int)t->c.bf16);
     for (size_t i = 0; i < WK_COUNT(fields); i++) put_field(&b, t, &fields[i]);
     (void)wk_buf_adds(&b, "}\n");
     const int rc =

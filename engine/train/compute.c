@@ -6,6 +6,11 @@
 #include "engine/base/os.h"
 #include "engine/train/trainer.h"
 
+/* An error of the device names it. */
+static int of_device(const wk_compute *c, int rc, wk_err *err) {
+    return rc && err ? wk_fail_at(err, "%.32s", c->ops->name) : rc;
+}
+
 static double now_s(void) { return (double)wk_os_now_ns() * 1e-9; }
 
 /* ---- opening ------------------------------------------------------------------------------------- */
@@ -18,7 +23,9 @@ int wk_compute_host(wk_compute *c, const wk_grad *g, const wk_texec_options *o, 
 
 int wk_compute_device(wk_compute *c, const wk_grad *g, const wk_tdev_ops *ops, const wk_tdev_options *o, wk_err *err) {
     *c = (wk_compute){.g = g, .ops = ops};
-    return ops->open(&c->dev, g, o, err);
+    const int rc = of_device(c, ops->open(&c->dev, g, o, err), err);
+    if (rc) c->dev = NULL;
+    return rc;
 }
 
 void wk_compute_close(wk_compute *c) {
@@ -32,7 +39,7 @@ void wk_compute_close(wk_compute *c) {
 
 static int run_device(wk_compute *c, const wk_tbatch *b, bool backward, wk_tloss *out, wk_err *err) {
     const double t0 = now_s();
-    WK_TRY(c->ops->run(c->dev, b, backward, out, err));
+    WK_TRY(of_device(c, c->ops->run(c->dev, b, backward, out, err), err));
     *(backward ? &c->clock.backward : &c->clock.forward) += now_s() - t0;
     /* Only steps ask for FLOPs: a pass without gradients is not counted. */
     for (int32_t i = 0; i < b->n_seq && backward; i++) c->flops += wk_grad_flops(c->g, b->seq[i].n_tok);
@@ -46,19 +53,19 @@ int wk_compute_run(wk_compute *c, const wk_tbatch *b, bool backward, wk_tloss *o
 }
 
 int wk_compute_norm(wk_compute *c, double *out, wk_err *err) {
-    if (c->ops) return c->ops->norm(c->dev, out, err);
+    if (c->ops) return of_device(c, c->ops->norm(c->dev, out, err), err);
     *out = wk_optim_norm(&c->opt);
     return WICK_OK;
 }
 
 int wk_compute_step(wk_compute *c, int64_t t, double lr, double scale, wk_err *err) {
-    if (c->ops) return c->ops->step(c->dev, t, lr, scale, err);
+    if (c->ops) return of_device(c, c->ops->step(c->dev, t, lr, scale, err), err);
     wk_optim_step(&c->opt, t, lr, scale);
     return WICK_OK;
 }
 
 int wk_compute_zero(wk_compute *c, wk_err *err) {
-    if (c->ops) return c->ops->zero(c->dev, err);
+    if (c->ops) return of_device(c, c->ops->zero(c->dev, err), err);
     wk_optim_zero(&c->opt);
     return WICK_OK;
 }
@@ -112,7 +119,7 @@ int wk_compute_view(wk_compute *c, wk_tdev_arena a, wk_pages *copy, const void *
     if (!wk_pages_map(copy, c->g->n_elem * sizeof(float)))
         return wk_fail(err, WICK_E_NOMEM, "no memory for a copy of what the device holds, %.1f MB",
                        (double)c->g->n_elem * 4e-6);
-    const int rc = c->ops->get(c->dev, a, 0, (float *)(void *)copy->p, c->g->n_elem, err);
+    const int rc = of_device(c, c->ops->get(c->dev, a, 0, (float *)(void *)copy->p, c->g->n_elem, err), err);
     if (rc)
         wk_pages_unmap(copy);
     else
@@ -121,7 +128,7 @@ int wk_compute_view(wk_compute *c, wk_tdev_arena a, wk_pages *copy, const void *
 }
 
 int wk_compute_put(wk_compute *c, wk_tdev_arena a, size_t off, const void *src, size_t n, wk_err *err) {
-    if (c->ops) return c->ops->put(c->dev, a, off, src, n, err);
+    if (c->ops) return of_device(c, c->ops->put(c->dev, a, off, src, n, err), err);
     const size_t bytes = wk_compute_elem_bytes(c, a);
     memcpy((uint8_t *)of_host(c, a) + off * bytes, src, n * bytes);
     return WICK_OK;

@@ -2,12 +2,14 @@
 #include <string.h>
 
 #include "engine/base/arena.h"
+#include "engine/base/log.h"
 #include "engine/base/os.h"
 #include "engine/train/trainer.h"
 #include "simd/level.h"
 
 static int copy_strings(wk_trainer *t, wk_err *err) {
-    const char **const field[] = {&t->c.model, &t->c.adapter, &t->c.data, &t->c.dir, &t->c.resume};
+    const char **const field[] = {&t->c.model, &t->c.adapter, &t->c.data, &t->c.dir, &t->c.resume,
+                                 &t->c.device};
     for (size_t i = 0; i < WK_COUNT(field); i++) {
         if (!*field[i]) continue;
         t->strings[i] = wk_strdup_n(*field[i], strlen(*field[i]));
@@ -27,7 +29,7 @@ static int take_team(wk_trainer *t, wk_err *err) {
     const uint32_t cpu = wk_cpu_detect() & t->c.cpu_mask;
     wk_kernels_init(&t->k, cpu);
     wk_grad_kernels_init(&t->gk, cpu);
-    return wk_sgemm_new(&t->gemm, &t->k, t->team, (wk_sgemm_engine)t->c.gemm, err);
+    return WICK_OK;
 }
 
 /* The products of one micro-batch, each shape once. */
@@ -87,8 +89,40 @@ static int take_batch(wk_trainer *t, wk_err *err) {
                : wk_fail(err, WICK_E_NOMEM, "no memory for a micro-batch");
 }
 
+static int open_host(wk_trainer *t, wk_err *err) {
+    WK_TRY(wk_sgemm_new(&t->gemm, &t->k, t->team, (wk_sgemm_engine)t->c.gemm, err));
+    const wk_texec_options o = {.team = t->team, .k = &t->k, .gk = &t->gk, .gemm = t->gemm};
+    const wk_optim_options p = {
+        .decay = t->c.decay, .beta1 = t->c.beta1, .beta2 = t->c.beta2, .eps = t->c.eps,
+        .kind = (wk_optim_kind)t->c.optimizer};
+    WK_TRY(probe_products(t, err));
+    return wk_compute_host(&t->x, t->s.grad, &o, &p, err);
+}
+
+/* No products are probed: what a device could do at best is not known, and no share of it is told. */
+static int open_device(wk_trainer *t, wk_err *err) {
+    const wk_target *d = &t->s.target;
+    const wk_tdev_options o = {.index = d->index,
+                               .bf16 = t->c.bf16,
+                               .decay = t->c.decay,
+                               .beta1 = t->c.beta1,
+                               .beta2 = t->c.beta2,
+                               .eps = t->c.eps,
+                               .host = &d->host};
+    return wk_compute_device(&t->x, t->s.grad, d->ops, &o, err);
+}
+
+static void compare_target(const wk_trainer *t) {
+    if (strcmp(t->ran_on, t->s.target.name) != 0)
+        wk_log(WK_LOG_WARN, "the run was begun on %s and goes on on %s: its numbers will differ in the last digits from an "
+                            "uninterrupted one", wk_show(wk_cstr(t->ran_on)).text, t->s.target.name);
+    else if (t->ran_bf16 != t->c.bf16)
+        wk_log(WK_LOG_WARN, "the run was begun %s bf16: its numbers will differ", t->ran_bf16 ? "with" : "without");
+}
+
 static int open_all(wk_trainer *t, wk_err *err) {
     WK_TRY(copy_strings(t, err));
+    WK_TRY(wk_target_check(&t->c, err));
     if (t->c.resume) WK_TRY(wk_ckpt_read(t, t->c.resume, err));
     if (t->c.ranks && !wk_comm_built_in())
         return wk_fail(err, WICK_E_UNSUPPORTED, "several ranks need a build with MPI, this one has none");
@@ -96,12 +130,8 @@ static int open_all(wk_trainer *t, wk_err *err) {
     WK_TRY(take_team(t, err));
     WK_TRY(wk_setup_open(&t->s, &t->c, t->n_thread, err));
     if (t->s.cost.fits == 0 && t->c.fit_check) return wk_setup_refuse(&t->s, err);
-    const wk_texec_options o = {.team = t->team, .k = &t->k, .gk = &t->gk, .gemm = t->gemm};
-    const wk_optim_options p = {
-        .decay = t->c.decay, .beta1 = t->c.beta1, .beta2 = t->c.beta2, .eps = t->c.eps,
-        .kind = (wk_optim_kind)t->c.optimizer};
-    WK_TRY(probe_products(t, err));
-    WK_TRY(wk_compute_host(&t->x, t->s.grad, &o, &p, err));
+    if (t->c.resume) compare_target(t);
+    WK_TRY(t->s.target.ops ? open_device(t, err) : open_host(t, err));
     if (!t->s.adapter) wk_store_drop(t->s.store); /* the weights are f32 now */
     WK_TRY(take_batch(t, err));
     t->schedule =

@@ -138,7 +138,11 @@ int wk_trainer_step(wk_trainer *t, wk_train_step *out, wk_err *err) {
     wk_tclock c0, c1;
     wk_compute_clock(&t->x, &c0);
     double sums[3] = {0};
-    WK_TRY(accumulate(t, out, sums, err));
+    const int summed = accumulate(t, out, sums, err);
+    if (summed) {
+        (void)wk_compute_zero(&t->x, NULL); /* of half a batch; the first failure is the one to tell */
+        return summed;
+    }
     const double t1 = now_s();
     sums[2] = (double)out->tokens_step;
     WK_TRY(reduce(t, sums, err));

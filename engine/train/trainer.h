@@ -24,6 +24,8 @@ typedef struct wk_train_config {
     bool fit_check, ranks;
     uint32_t cpu_mask;
     int32_t optimizer; /* wk_optim_kind */
+    const char *device; /* NULL, "cpu": the host; "auto"; else as the loader takes it */
+    bool bf16;          /* products of the device */
     int32_t arith; /* WICK_ARITH of the library: a run that goes on with another one is told so */
 } wk_train_config;
 
@@ -35,7 +37,23 @@ typedef struct wk_train_cost {
         fits; /* fits: 0 no, 1 with less than 10 % to spare, 2 yes */
     double flops_per_token;
     uint64_t tokens_per_step, epoch_tokens;
+    uint64_t device_need, device_free; /* 0: the host computes */
 } wk_train_cost;
+
+/* ---- target.c: where a run computes --------------------------------------------------------------- */
+
+typedef struct wk_target {
+    const wk_tdev_ops *ops; /* NULL: the host */
+    int index;
+    char name[48]; /* "cpu", "cuda:0" */
+    uint64_t mem_free;
+    wk_host host; /* what the device is opened with */
+} wk_target;
+/* What does not go together: E_ARG. Reads nothing. */
+int wk_target_check(const wk_train_config *c, wk_err *err);
+/* Errors: of the check and the loader; E_DEVICE (no training there, or its device does not open), E_ABI. auto: without a
+ * device that trains the host computes, and the log says why. */
+int wk_target_find(wk_target *d, const wk_train_config *c, int n_thread, wk_err *err);
 
 /* ---- setup.c: what a run is made of, without its memory ------------------------------------------- */
 
@@ -45,6 +63,7 @@ typedef struct wk_setup {
     wk_grad *grad;
     wk_data *data; /* NULL: no data given (cost alone) */
     wk_sample_spec train, val;
+    wk_target target;
     wk_train_cost cost;
 } wk_setup;
 /* Fills n_ctx, micro, recompute, warmup of c where they are to be chosen. Errors: of opening, planning, E_ARG. */
@@ -92,7 +111,9 @@ typedef struct wk_trainer {
     double peak;                    /* FLOP/s over the shapes: their FLOPs over their times */
     uint64_t data_hash, base_bytes; /* of the run that is resumed; 0: a new one */
     uint64_t drawn[WK_DATA_PARTS];  /* tokens of each part of a mixture, all ranks, the steps before a resume too */
-    char *strings[5];
+    char ran_on[48];                /* target of the run that is resumed */
+    bool ran_bf16;
+    char *strings[6];
 } wk_trainer;
 
 typedef struct wk_train_step {

@@ -1,0 +1,93 @@
+/* target.c: finds where a run computes: the host, or a device whose module has training. */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/log.h"
+#include "engine/base/os.h"
+#include "engine/train/trainer.h"
+#include "gpu/loader/loader.h"
+
+static bool is_host(const wk_train_config *c) { return !c->device || strcmp(c->device, "cpu") == 0; }
+
+int wk_target_check(const wk_train_config *c, wk_err *err) {
+    if (is_host(c))
+        return c->bf16 ? wk_fail(err, WICK_E_ARG, "products in bf16 are a device's, and the device is the cpu") : WICK_OK;
+    if (c->ranks) return wk_fail(err, WICK_E_ARG, "a device does not go with ranks: one of them");
+    if (c->optimizer != WK_OPTIM_ADAMW)
+        return wk_fail(err, WICK_E_ARG, "a device has the optimizer adamw alone, optimizer %d was asked for",
+                       (int)c->optimizer);
+    if (c->gemm == WK_SGEMM_ONEDNN)
+        return wk_fail(err, WICK_E_ARG, "oneDNN's products are the cpu's, and a device has its own: one of them");
+    return WICK_OK;
+}
+
+static bool is_whole(const wk_tdev_ops *o) {
+    return o->name && o->open && o->close && o->bytes && o->put && o->get && o->run && o->norm && o->step && o->zero;
+}
+
+static int check_module(const wk_tdev_ops *o, const char *spec, wk_err *err) {
+    const wk_shown file = wk_show(wk_cstr(spec));
+    if (!o) return wk_fail(err, WICK_E_DEVICE, "%s: its %s gives nothing", file.text, WK_TDEV_SYMBOL);
+    if (o->abi != WK_TDEV_ABI)
+        return wk_fail(err, WICK_E_ABI, "%s has version %u of training on a device, this wick has version %u", file.text,
+                       (unsigned)o->abi, (unsigned)WK_TDEV_ABI);
+    if (o->size != sizeof(*o))
+        return wk_fail(err, WICK_E_ABI, "%s has %u bytes of functions for training, this wick has %u", file.text,
+                       (unsigned)o->size, (unsigned)sizeof(*o));
+    return is_whole(o) ? WICK_OK
+                       : wk_fail(err, WICK_E_ABI, "%s: a function for training is missing", file.text);
+}
+
+/* Its name and how much of its memory is free. */
+static int ask(wk_target *d, const wk_backend_ops *ops, wk_err *err) {
+    wk_dev *dev = NULL;
+    wk_dev_info info = {.mem_total = 0};
+    (void)snprintf(d->name, sizeof(d->name), "%.32s:%d", ops->name, d->index);
+    int rc = ops->open(&dev, d->index, &d->host, err);
+    if (rc) return err ? wk_fail_at(err, "%s", d->name) : rc;
+    rc = ops->info(dev, false, &info, err);
+    ops->close(dev);
+    if (rc) return err ? wk_fail_at(err, "%s", d->name) : rc;
+    wk_machine m;
+    wk_os_machine(&m);
+    d->mem_free = info.mem_total ? info.mem_free : m.mem_free;
+    return WICK_OK;
+}
+
+static int open_named(wk_target *d, const char *spec, wk_err *err) {
+    const wk_backend_ops *ops;
+    wk_tdev_fn *fn = NULL;
+    void *symbol = NULL;
+    WK_TRY(wk_gpu_load(&ops, spec, &d->index, err));
+    WK_TRY(wk_gpu_symbol(&symbol, spec, WK_TDEV_SYMBOL, err));
+    if (!symbol)
+        return wk_fail(err, WICK_E_DEVICE, "%s has no training: the cpu trains, --device cpu",
+                       wk_show(wk_cstr(spec)).text);
+    memcpy(&fn, &symbol, sizeof(symbol)); /* ISO C has no cast from an object to a function */
+    const wk_tdev_ops *train = fn();
+    WK_TRY(check_module(train, spec, err));
+    WK_TRY(ask(d, ops, err));
+    d->ops = train;
+    return WICK_OK;
+}
+
+int wk_target_find(wk_target *d, const wk_train_config *c, int n_thread, wk_err *err) {
+    wk_machine m;
+    wk_os_machine(&m);
+    const wk_target host = {.name = "cpu",
+                            .host = {.size = sizeof(wk_host),
+                                     .n_thread = n_thread,
+                                     .n_cpu = m.n_affinity,
+                                     .cpu_mask = c->cpu_mask}};
+    *d = host;
+    WK_TRY(wk_target_check(c, err));
+    if (is_host(c)) return WICK_OK;
+    if (strcmp(c->device, "auto") != 0) return open_named(d, c->device, err);
+    wk_err why = {0};
+    for (int i = 0; wk_gpu_kind(i); i++) {
+        if (open_named(d, wk_gpu_kind(i), &why) == WICK_OK) return WICK_OK;
+        *d = host;
+    }
+    wk_log(WK_LOG_INFO, "no device trains, the cpu does: %s", why.message);
+    return c->bf16 ? wk_fail(err, WICK_E_ARG, "products in bf16 are a device's, and the device is the cpu") : WICK_OK;
+}
