@@ -210,6 +210,15 @@ def refusals():
     check("auto without one", rc == 0 and data("auto/step-000010/model.gguf") == data("host/step-000010/model.gguf"), err)
 
 
+def wall():
+    """The steps of training stand beside the cpu's; plans are not the device's: that is said, and the exit code is 1."""
+    rc, out, err = run(["wall", TINY, "--quick", "--json", "--device", "cpu," + MODULE], timeout=900)
+    check("wall", rc == 1 and all(f'"{row} on pupil:0"' in out for row in ("train step f32", "LoRA step, rank 8")), f"{rc} {out[:1500]} {err}")
+    for row in ("train step f32", "LoRA step, rank 8"):
+        check(f"wall: {row}", f"pupil:0 / this CPU, measured: " in out and f" x in {row}" in out, out[:3000])
+    check("wall: closed", not left_open()[0], "")
+
+
 def emulated():
     """The module for NVIDIA GPUs on its emulator: the host's losses within 1e-5, resumed bit for bit."""
     args = [x if x != "10" else "4" for x in SMALL[:-2]] + ["--ctx", "16", "--batch", "2", "--save-every", "2"]
@@ -235,7 +244,7 @@ def main():
         for i in range(200):
             f.write(json.dumps({"prompt": f"Say number {i % 10}", "completion": f" {i % 10} it is"}) + "\n")
     try:
-        for part in [same_run, resumes, tune, refusals, killed, failures] + ([emulated] if EMU and not SANITIZED else []):
+        for part in [same_run, resumes, tune, refusals, killed, failures, wall] + ([emulated] if EMU and not SANITIZED else []):
             part()
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
