@@ -68,12 +68,14 @@ static bool take_row(wk_wall *w, wk_wall_train *t, wk_wall_job job, const char *
     return t->row != NULL;
 }
 
-static wick_status open_job(wk_wall *w, wk_wall_train *t, wk_wall_job job, const char *spec, wick_error *err) {
+static wick_status open_job(wk_wall *w, int device, wk_wall_job job, wick_error *err) {
     char name[48] = "";
+    const char *spec = w->b.wish.device[device], *label = w->b.target[device].label;
+    wk_wall_train *t = &w->dev_job[device][job];
     wick_x_train_options o = wk_wall_options(w, job);
     o.device = spec;
     const wick_status rc = wick_x_train_device(&o, name, sizeof(name), err);
-    if (!take_row(w, t, job, name[0] ? name : spec)) return wk_fail(err, WICK_E_NOMEM, "no room for a row");
+    if (!take_row(w, t, job, name[0] ? name : label[0] ? label : spec)) return wk_fail(err, WICK_E_NOMEM, "no room for a row");
     WK_TRY(rc);
     WK_TRY(wick_x_trainer_open(&o, &t->trainer, err));
     t->cost = (wick_x_train_cost){.size = sizeof(t->cost)};
@@ -89,7 +91,7 @@ void wk_wall_device_train_open(wk_wall *w, const bool wanted[WK_JOB_COUNT]) {
         for (int j = 0; j < WK_JOB_COUNT; j++) {
             wick_error why = {0};
             wk_wall_train *t = &w->dev_job[i][j];
-            if (!wanted[j] || j == WK_JOB_RECOMPUTE || !open_job(w, t, (wk_wall_job)j, x->device[i], &why)) continue;
+            if (!wanted[j] || j == WK_JOB_RECOMPUTE || !open_job(w, i, (wk_wall_job)j, &why)) continue;
             if (t->row) (void)snprintf(t->row->note, sizeof(t->row->note), "not measured: %.180s", why.message);
         }
     }
