@@ -9,7 +9,6 @@
 #include "engine/train/trainer.h"
 #include "engine/wick_model.h"
 #include "engine/wick_x.h"
-#include "simd/level.h"
 
 struct wick_x_trainer {
     wk_trainer *t;
@@ -48,25 +47,6 @@ wick_status wick_x_shape_of(const char *preset, wick_x_shape *out, wick_error *e
 
 /* ---- options ------------------------------------------------------------------------------------- */
 
-/* Whether products are made in bf16. Elsewhere its definition is far slower than f32, so it is refused. */
-static wick_status take_bf16(int32_t *out, const wick_x_train_options *a, wick_error *err) {
-    const uint32_t cpu = wk_cpu_detect();
-    const bool other = a->gemm == WK_SGEMM_ONEDNN;
-    *out = 0;
-    if (a->bf16 == 0) return WICK_OK;
-    if (a->bf16 != 1 && a->bf16 != WICK_AUTO)
-        return wk_fail(err, WICK_E_ARG, "bf16 is %d, wanted 0, 1 or %d (auto)", (int)a->bf16, WICK_AUTO);
-    *out = (cpu & wk_setup_cpu_mask() & WK_CPU_AVX512BF16) && !other;
-    if (*out || a->bf16 == WICK_AUTO) return WICK_OK;
-    if (other) return wk_fail(err, WICK_E_ARG, "bf16 was asked for, and products by onednn, which makes them in f32 alone");
-    if (cpu & WK_CPU_AVX512BF16)
-        return wk_fail(err, WICK_E_ARG, "bf16 was asked for, and a CPU level, which leaves its AVX512_BF16 out");
-    return wk_fail(err, WICK_E_ARG,
-                   "bf16 was asked for, which wants a CPU with AVX512_BF16 (AMD since Zen 4, Intel since Sapphire Rapids); "
-                   "the best level of this one is %s",
-                   wk_levels[wk_level_of_cpu(cpu)].name);
-}
-
 static wick_status read_options(wk_train_config *c, const wick_x_train_options *o,
                                 wick_error *err) {
     wick_x_train_options a = WICK_X_TRAIN_OPTIONS_INIT;
@@ -84,8 +64,8 @@ static wick_status read_options(wk_train_config *c, const wick_x_train_options *
         return wk_fail(err, WICK_E_ARG, "threads is %d, wanted 0 .. 1024", (int)a.threads);
     if (a.keep < 0 || a.micro < 0 || a.n_ctx < 0)
         return wk_fail(err, WICK_E_ARG, "keep, micro and n_ctx must not be negative");
-    int32_t bf16;
-    WK_TRY(take_bf16(&bf16, &a, err));
+    if (a.bf16 != 0 && a.bf16 != 1 && a.bf16 != WICK_AUTO)
+        return wk_fail(err, WICK_E_ARG, "bf16 is %d, wanted 0, 1 or %d (auto)", (int)a.bf16, WICK_AUTO);
     *c = (wk_train_config){.model = a.model,
                            .adapter = a.adapter,
                            .data = a.data,
@@ -114,9 +94,10 @@ static wick_status read_options(wk_train_config *c, const wick_x_train_options *
                            .fit_check = !a.no_fit_check,
                            .ranks = a.ranks != 0,
                            .optimizer = a.optimizer,
+                           .device = a.device,
+                           .bf16 = a.bf16,
                            .cpu_mask = wk_setup_cpu_mask(),
-                           .arith = WICK_ARITH,
-                           .bf16 = bf16};
+                           .arith = WICK_ARITH};
     return WICK_OK;
 }
 
@@ -139,7 +120,27 @@ static wick_x_train_cost cost_of(const wk_train_config *c, const wk_train_cost *
                                .flops_per_token = z->flops_per_token,
                                .tokens_per_step = z->tokens_per_step,
                                .tokens = z->tokens_per_step * (uint64_t)c->steps,
-                               .epoch_tokens = z->epoch_tokens};
+                               .epoch_tokens = z->epoch_tokens,
+                               .device_need = z->device_need,
+                               .device_free = z->device_free};
+}
+
+wick_status wick_x_train_device(const wick_x_train_options *o, char *name, size_t cap, wick_error *err) {
+    wick_x_train_options a = WICK_X_TRAIN_OPTIONS_INIT;
+    wk_target d;
+    wk_machine m;
+    if (!o || (cap && !name)) return null_arg("options and name", err);
+    if (!wk_options_take(&a, sizeof(a), o)) return wk_options_bad_size("wick_x_train_options", err);
+    const wk_train_config c = {.device = a.device,
+                               .bf16 = a.bf16,
+                               .ranks = a.ranks != 0,
+                               .optimizer = a.optimizer,
+                               .gemm = a.gemm,
+                               .cpu_mask = wk_setup_cpu_mask()};
+    wk_os_machine(&m);
+    WK_TRY(wk_target_find(&d, &c, a.threads > 0 ? a.threads : m.n_thread, err));
+    if (cap) (void)snprintf(name, cap, "%s", d.name);
+    return WICK_OK;
 }
 
 wick_status wick_x_train_plan(const wick_x_train_options *o, wick_x_train_cost *out,

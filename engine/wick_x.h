@@ -194,11 +194,13 @@ typedef struct wick_x_train_options {
     int32_t ranks;       /* 1: take part in a job started by mpirun; needs a build with MPI */
     int32_t optimizer;   /* WICK_X_ADAMW...; beta1 is the momentum of SGD */
     int32_t bf16;        /* matrix products with operands rounded to bf16, all else f32: 0 no; 1 yes, E_ARG where the CPU has
-                            no instructions for it or gemm is another engine's; WICK_AUTO where it has them */
+                            no instructions for it or gemm is another engine's, E_UNSUPPORTED where the device has none;
+                            WICK_AUTO where the CPU has them */
+    const char *device;  /* NULL, "cpu"; "auto": a device that trains, if there is one; "cuda", "cuda:1", a module's absolute path */
 } wick_x_train_options;
 #define WICK_X_TRAIN_OPTIONS_INIT                                                                                      \
     {sizeof(wick_x_train_options), 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, WICK_AUTO, 1000, WICK_AUTO, WICK_X_LR_COSINE, 1e-3,    \
-     0.1, 0.1, 0.9, 0.95, 1e-8, 1.0, 1, WICK_X_GEMM_AUTO, 0, 3, 0, 0, WICK_X_ADAMW, 0}
+     0.1, 0.1, 0.9, 0.95, 1e-8, 1.0, 1, WICK_X_GEMM_AUTO, 0, 3, 0, 0, WICK_X_ADAMW, 0, 0}
 
 /* What a run takes, from headers alone: bytes by part, FLOPs, nothing is allocated. */
 typedef struct wick_x_train_cost {
@@ -208,7 +210,10 @@ typedef struct wick_x_train_cost {
     int32_t micro, recompute, n_ctx, batch, fits; /* what was chosen; fits: 0 no, 1 tight (less than 10 % spare), 2 yes */
     double flops_per_token;               /* forward and backward, exact */
     uint64_t tokens_per_step, tokens, epoch_tokens;
+    uint64_t device_need, device_free; /* bytes of the device, with one: weights to scratch lie there, need is the host's */
 } wick_x_train_cost;
+/* The device of these options, looked for as a run would: "cpu", "cuda:0". No file is read. E_ARG: what does not go with it. */
+WICK_API wick_status wick_x_train_device(const wick_x_train_options *o, char *name, size_t cap, wick_error *err);
 WICK_API wick_status wick_x_train_plan(const wick_x_train_options *o, wick_x_train_cost *out, wick_error *err);
 
 /* Opens everything and takes all memory. Errors: E_FIT with both numbers; E_ARG (data smaller than a batch: both

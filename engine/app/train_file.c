@@ -75,8 +75,9 @@ wick_status wk_run_save(const wk_train *t, wick_error *err) {
 
 static wick_status take(wk_run *r, size_t i, const wk_json *v, wick_error *err) {
     const int type = wk_json_type(v);
-    const void *at = place(r, i);
-    if (!v && (at == &r->optimizer || at == &r->bf16)) return WICK_OK; /* not in the runs of the first versions: 0 */
+    const void *const later[] = {&r->optimizer, r->device, &r->bf16}; /* not in the runs of the first versions: 0 */
+    for (size_t j = 0; j < WK_COUNT(later) && !v; j++)
+        if (place(r, i) == later[j]) return WICK_OK;
     const wk_str s = type == WK_JSON_STR ? wk_json_str(v) : WK_STR("");
     const bool number = type == WK_JSON_INT || (members[i].kind == 'D' && type == WK_JSON_REAL);
     if (members[i].kind == 'S' ? type != WK_JSON_STR || s.n >= WK_RUN_TEXT || memchr(s.p, 0, s.n) : !number)

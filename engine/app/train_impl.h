@@ -56,6 +56,8 @@ typedef struct wk_train {
     bool is_mix;
     int64_t want_tokens, want_steps; /* 0: not said */
     int32_t n_vocab; /* of auto:N */
+    char device[48]; /* where it computes: "cpu", "cuda:0" */
+    bool on_device;
     wick_x_train_cost cost;
     wick_x_trainer *trainer;
     /* the loop */
@@ -120,6 +122,9 @@ wick_x_train_options wk_train_options(const wk_train *t);
 wick_status wk_train_choose(wk_train *t, wick_error *err);
 void wk_train_intervals(wk_train *t, double step_s);
 double wk_train_step_tokens(const wk_train *t);
+#define WK_TRAIN_OF_PEAK 0.5 /* share of the f32 peak that is reckoned with before anything is measured */
+/* Tokens a second that the f32 peak of the cpu, measured now, lets expect; of a device too a guess to begin with. */
+double wk_train_expected_rate(const wk_train *t);
 void wk_train_head(const wk_train *t);      /* the model, the data, the memory */
 void wk_train_head_plan(const wk_train *t); /* and how long, how often */
 /* Of a mixture, what each part was to give and gave. */

@@ -1,5 +1,4 @@
-/* train_plan.c: what a run takes and how long it is: the choice of what was not said, the first lines, --plan. */
-#include <math.h>
+/* train_plan.c: what a run takes and how long it is, in words: the first lines, --plan. */
 #include <stdio.h>
 #include <string.h>
 
@@ -7,8 +6,6 @@
 #include "engine/base/err.h"
 #include "engine/base/os.h"
 
-enum { EVALS = 20, SAVES = 10, SAMPLES = 5 };
-static const double of_peak = 0.5; /* share of the f32 peak that is reckoned with before anything is measured */
 static const double year = 365.25 * 86400.0; /* seconds */
 
 wick_x_train_options wk_train_options(const wk_train *t) {
@@ -35,119 +32,13 @@ wick_x_train_options wk_train_options(const wk_train *t) {
     o.seed = r->seed;
     o.gemm = (int32_t)r->gemm;
     o.optimizer = (int32_t)r->optimizer;
+    o.device = r->device[0] ? r->device : NULL;
     o.bf16 = (int32_t)r->bf16;
     o.threads = (int32_t)r->threads;
     o.keep = (int32_t)r->keep;
     o.no_fit_check = wk_flag(t->args, WK_ARG_NO_FIT);
     o.ranks = wk_flag(t->args, WK_ARG_RANKS);
     return o;
-}
-
-/* ---- the choice ---------------------------------------------------------------------------------- */
-
-static double samples_of(const wk_train *t) {
-    return t->run.by_document ? (double)t->run.train_docs : floor((double)t->run.train_tokens / (double)t->run.n_ctx);
-}
-
-/* Tokens of a sample on average. */
-static double sample_tokens(const wk_train *t) {
-    const wk_run *r = &t->run;
-    if (!r->by_document || r->train_docs == 0) return (double)r->n_ctx;
-    const double mean = (double)r->train_tokens / (double)r->train_docs;
-    return mean < (double)r->n_ctx ? mean : (double)r->n_ctx;
-}
-
-double wk_train_step_tokens(const wk_train *t) { return sample_tokens(t) * (double)t->run.batch; }
-
-/* Tokens a second that the f32 peak, measured now, lets expect. */
-static double expected_rate(const wk_train *t) {
-    double macs = 0;
-    const int threads = (int)t->run.threads;
-    int n_core, n_affinity, n_thread = 1;
-    double quota;
-    char levels[96];
-    (void)wick_x_machine(&n_core, &n_affinity, &quota, &n_thread, levels, sizeof(levels)); /* one thread stands */
-    if (wick_x_peak(NULL, "f32", threads ? threads : n_thread, &macs, NULL) || macs <= 0) macs = 1e10;
-    return 2 * macs * of_peak / t->cost.flops_per_token;
-}
-
-/* Tokens to train on, as far as they can be told before measuring. */
-static double total_tokens(const wk_train *t, double rate) {
-    if (t->want_tokens) return (double)t->want_tokens;
-    if (t->want_steps) return (double)t->want_steps * 8192;
-    if (t->run.budget > 0) return rate * t->run.budget;
-    return 3 * (double)t->run.train_tokens;
-}
-
-/* A power of two that makes about 1000 steps of the tokens, of 2048 to 65536 tokens each; of a small text at most a
- * quarter, so that an epoch is more than one step. */
-static int64_t choose_batch(const wk_train *t, double total) {
-    const double per = sample_tokens(t), n = samples_of(t);
-    double want = total / 1000;
-    if (t->tune) want = total / 500;
-    if (want < 2048) want = 2048;
-    if (want > 65536) want = 65536;
-    int64_t batch = t->tune ? 8 : 4;
-    const int64_t most = t->tune ? 32 : 256;
-    while (batch < most && (double)batch * 2 * per <= want) batch *= 2;
-    while (batch > 1 && (double)batch > n / 4) batch /= 2;
-    return batch;
-}
-
-static void choose_steps(wk_train *t, double total) {
-    wk_run *r = &t->run;
-    r->steps = t->want_steps ? t->want_steps : (int64_t)ceil(total / wk_train_step_tokens(t));
-    if (r->steps < 1) r->steps = 1;
-    if (r->steps > 1000000000) r->steps = 1000000000;
-}
-
-static int64_t between(double v, double low, double high) { return (int64_t)fmax(1, fmin(fmax(v, low), high)); }
-
-/* Evaluations 20 times, checkpoints 10 times but 30 s to 10 min apart, samples 5 times but 20 s apart. */
-void wk_train_intervals(wk_train *t, double step_s) {
-    wk_run *r = &t->run;
-    const double n = (double)r->steps, s = step_s > 0 ? step_s : 1;
-    const wk_args *a = t->args;
-    if (!a->v[WK_ARG_EVAL_EVERY].given) r->eval_every = between(n / EVALS, 1, n);
-    if (!a->v[WK_ARG_SAVE_EVERY].given) r->save_every = between(n / SAVES, 30 / s, 600 / s);
-    if (!a->v[WK_ARG_SAMPLE_EVERY].given) r->sample_every = between(n / SAMPLES, 20 / s, n);
-    if (r->val_tokens < 2) r->eval_every = 0;
-    /* A token validated costs a third of one trained: together they may take 5 % of the time. */
-    const double evals = r->eval_every ? n / (double)r->eval_every + 1 : 1;
-    const double most = 0.15 * n * wk_train_step_tokens(t) / evals;
-    r->eval_tokens = (int64_t)fmin(fmax(most, 4 * (double)r->n_ctx), 262144);
-    if (r->eval_tokens > r->val_tokens) r->eval_tokens = r->val_tokens;
-}
-
-/* Small models bear more. */
-static double choose_rate(const wk_train *t) {
-    if (t->run.optimizer == WICK_X_SGD) return 0.1; /* the norm is clipped at 1, momentum makes it up to 10 */
-    if (t->tune) return 5e-4;
-    return t->run.trainable < 2000000 ? 3e-3 : t->run.trainable < 20000000 ? 1e-3 : 6e-4;
-}
-
-static wick_status ask(wk_train *t, wick_error *err) {
-    const wick_x_train_options o = wk_train_options(t);
-    t->cost = (wick_x_train_cost){.size = sizeof(t->cost)};
-    WK_TRY(wick_x_train_plan(&o, &t->cost, err));
-    t->run.n_ctx = t->cost.n_ctx;
-    t->run.params = (int64_t)t->cost.params;
-    t->run.trainable = (int64_t)t->cost.trainable;
-    return WICK_OK;
-}
-
-wick_status wk_train_choose(wk_train *t, wick_error *err) {
-    wk_run *r = &t->run;
-    const int64_t batch = r->batch;
-    r->batch = r->steps = 1; /* sizes first: samples, tokens of each, FLOPs of a token */
-    WK_TRY(ask(t, err));
-    const double rate = expected_rate(t), total = total_tokens(t, rate);
-    r->batch = batch ? batch : choose_batch(t, total);
-    choose_steps(t, total);
-    if (r->lr <= 0) r->lr = choose_rate(t);
-    WK_TRY(ask(t, err));
-    wk_train_intervals(t, wk_train_step_tokens(t) / rate);
-    return WICK_OK;
 }
 
 /* ---- the first lines ----------------------------------------------------------------------------- */
@@ -167,6 +58,10 @@ static void say_model(const wk_train *t, wk_buf *b) {
     else
         (void)wk_buf_addf(b, " \xc2\xb7 %s parameters, vocabulary %lld", wk_word_count((double)r->params).text,
                           (long long)r->n_vocab);
+    if (t->on_device) {
+        (void)wk_buf_addf(b, " \xc2\xb7 on %s \xc2\xb7 %s\n", t->device, r->bf16 ? "products in bf16" : "f32");
+        return;
+    }
     (void)wk_buf_addf(b, " \xc2\xb7 %d threads \xc2\xb7 f32, ", r->threads ? (int)r->threads : n_thread);
     wk_log_products(t, b);
     (void)wk_buf_addc(b, '\n');
@@ -197,9 +92,12 @@ static void say_memory(const wk_train *t, wk_buf *b) {
         t->tune ? "adapters" : "weights", optimizer[t->run.optimizer], wk_word_bytes((double)(c->weights + c->grads + c->moments)).text,
         wk_word_bytes((double)c->activations).text, (int)c->micro, c->recompute ? "on" : "off",
         wk_word_bytes((double)c->scratch).text);
+    if (t->on_device)
+        (void)wk_buf_addf(b, " \xc2\xb7 %s %s of %s free", t->device, wk_word_bytes((double)c->device_need).text,
+                          wk_word_bytes((double)c->device_free).text);
     const uint64_t samples = wk_train_sample_bytes(t);
     if (samples) (void)wk_buf_addf(b, " \xc2\xb7 samples %s", wk_word_bytes((double)samples).text);
-    (void)wk_buf_addf(b, " \xc2\xb7 peak %s", wk_word_bytes((double)(c->need + samples)).text);
+    (void)wk_buf_addf(b, " \xc2\xb7 %s %s", t->on_device ? "here" : "peak", wk_word_bytes((double)(c->need + samples)).text);
     (void)wk_buf_addf(b, " of %s\n", wk_word_bytes((double)c->available).text);
 }
 
@@ -212,7 +110,8 @@ static void say_plan(const wk_train *t, wk_buf *b, double seconds, bool measured
     (void)wk_buf_addf(b, " \xc2\xb7 %lld steps of %s \xc2\xb7 lr %.3g %s, warm-up %lld", (long long)r->steps,
                       wk_word_count(wk_train_step_tokens(t)).text, r->lr, schedule[r->schedule],
                       (long long)(r->warmup < 0 ? r->steps / 50 : r->warmup));
-    (void)wk_buf_addf(b, " \xc2\xb7 %s%s", measured ? "" : "about ", wk_word_time(seconds).text);
+    if (measured || r->budget > 0 || !t->on_device) /* of a device no rate is known before it is measured */
+        (void)wk_buf_addf(b, " \xc2\xb7 %s%s", measured ? "" : "about ", wk_word_time(seconds).text);
     if (t->energy.source == WK_ENERGY_NONE)
         (void)wk_buf_addf(b, " \xc2\xb7 energy: %s\n", t->energy.why);
     else if (t->energy.source == WK_ENERGY_WATTS)
@@ -235,7 +134,7 @@ static void say_run(const wk_train *t, wk_buf *b) {
 /* By what the last step took; before the first, by the peak. */
 static double seconds_of(const wk_train *t) {
     if (t->step_s > 0) return t->step_s * (double)(t->run.steps - t->step);
-    return wk_train_step_tokens(t) * (double)t->run.steps / expected_rate(t);
+    return wk_train_step_tokens(t) * (double)t->run.steps / wk_train_expected_rate(t);
 }
 
 static void say(wk_buf *b) {
@@ -309,11 +208,17 @@ static void verdict(const wk_train *t, wk_buf *b, double seconds) {
     const wick_x_train_cost *c = &t->cost;
     const double passes =
         t->run.train_tokens ? wk_train_step_tokens(t) * (double)t->run.steps / (double)t->run.train_tokens : 0;
+    if (c->device_need > c->device_free) {
+        (void)wk_buf_addf(b, "ends first memory of %s: needs %s", t->device, wk_word_bytes((double)c->device_need).text);
+        (void)wk_buf_addf(b, ", %s are free%s\n", wk_word_bytes((double)c->device_free).text,
+                          c->recompute ? "" : "; --recompute on and a smaller --micro take less");
+        return;
+    }
     if (!c->fits) (void)wk_buf_addf(b, "ends first memory: needs %s", wk_word_bytes((double)c->need).text);
     if (!c->fits)
         (void)wk_buf_addf(b, ", %s are available%s\n", wk_word_bytes((double)c->available).text,
                           c->recompute ? "" : "; --recompute on and a smaller --micro take less");
-    else if (seconds > year)
+    else if (seconds > year && !t->on_device)
         (void)wk_buf_addf(b, "ends first time: %s on this machine\n", wk_word_time(seconds).text);
     else if (passes > 20)
         (void)wk_buf_addf(
@@ -353,6 +258,8 @@ static void plan_object(wk_train *t, const char *word, double seconds) {
                 {"activations", (double)c->activations},
                 {"scratch", (double)c->scratch},
                 {"samples", (double)wk_train_sample_bytes(t)},
+                {"device_need", (double)c->device_need},
+                {"device_free", (double)c->device_free},
                 {"micro", c->micro},
                 {"recompute", c->recompute},
                 {"n_ctx", c->n_ctx},
@@ -362,10 +269,11 @@ static void plan_object(wk_train *t, const char *word, double seconds) {
     wk_emit_begin(e, "done");
     wk_emit_str(e, "model", wk_cstr(t->run.title));
     wk_emit_str(e, "verdict", wk_cstr(word));
+    wk_emit_str(e, "device", wk_cstr(t->device));
     for (size_t i = 0; i < WK_COUNT(rows); i++) wk_emit_int(e, rows[i].name, (int64_t)rows[i].v);
     wk_emit_num(e, "flops_per_token", c->flops_per_token);
     wk_emit_num(e, "tokens", wk_train_step_tokens(t) * (double)t->run.steps);
-    wk_emit_num(e, "seconds", seconds);
+    if (!t->on_device || t->run.budget > 0) wk_emit_num(e, "seconds", seconds);
     wk_emit_done(e);
 }
 
@@ -386,10 +294,13 @@ wick_status wk_train_plan(wk_train *t, int *code, wick_error *err) {
     say_data(t, &b);
     say_memory(t, &b);
     say_plan(t, &b, seconds, false);
-    (void)wk_buf_addf(&b,
+    if (t->on_device)
+        (void)wk_buf_addf(&b, "cost       %.3g GFLOP a token \xc2\xb7 a run measures its rate\n", c->flops_per_token * 1e-9);
+    else
+        (void)wk_buf_addf(&b,
                       "cost       %.3g GFLOP a token \xc2\xb7 %s tokens/s at %.0f %% of the f32 peak measured now; a "
                       "run measures itself\n",
-                      c->flops_per_token * 1e-9, wk_word_count(expected_rate(t)).text, 100 * of_peak);
+                      c->flops_per_token * 1e-9, wk_word_count(wk_train_expected_rate(t)).text, 100 * WK_TRAIN_OF_PEAK);
     say_vocab(t, &b);
     verdict(t, &b, seconds);
     (void)wk_buf_addf(&b, "verdict    %s\n", words[c->fits]);

@@ -238,6 +238,14 @@ static wick_status read_place(wk_train *t, wick_error *err) {
 
 /* ---- numbers ------------------------------------------------------------------------------------- */
 
+/* Before anything is read: a device that is not there, or what does not go with one. */
+static wick_status find_device(wk_train *t, wick_error *err) {
+    const wick_x_train_options o = wk_train_options(t);
+    WK_TRY(wick_x_train_device(&o, t->device, sizeof(t->device), err));
+    t->on_device = strcmp(t->device, "cpu") != 0;
+    return WICK_OK;
+}
+
 /* What a resumed run may change, and a new one says as well. -1: to be chosen. */
 static wick_status read_free(wk_train *t, wick_error *err) {
     const wk_args *a = t->args;
@@ -253,7 +261,9 @@ static wick_status read_free(wk_train *t, wick_error *err) {
                 {WK_ARG_SAMPLE_EVERY, &r->sample_every}};
     for (size_t i = 0; i < WK_COUNT(rows); i++)
         if (a->v[rows[i].id].given) *rows[i].to = a->v[rows[i].id].i;
+    if (a->v[WK_ARG_TRAIN_DEVICE].given) WK_TRY(put(r->device, "device", a->v[WK_ARG_TRAIN_DEVICE].s, err));
     if (a->v[WK_ARG_BF16].given) r->bf16 = a->v[WK_ARG_BF16].i - 1; /* auto, off, on */
+    WK_TRY(find_device(t, err));
     return a->v[WK_ARG_SAMPLE_PROMPT].given ? put(r->prompt, "sample-prompt", a->v[WK_ARG_SAMPLE_PROMPT].s, err)
                                             : WICK_OK;
 }

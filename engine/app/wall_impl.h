@@ -105,6 +105,7 @@ typedef struct wk_wall {
     bool stands_in;
     int32_t train_ctx, train_batch;
     wk_wall_train job[WK_JOB_COUNT];
+    wk_wall_train dev_job[WK_BENCH_DEVICES][WK_JOB_COUNT]; /* the same on the devices of --device */
     wk_bench_row *train_by[WK_WALL_SWEEP];
     /* stalls in training */
     int stall_steps, stalls;
@@ -132,6 +133,11 @@ wick_status wk_wall_gaps_take(wk_wall *w, wk_wall_gaps *out, int stall_every, wi
 wick_status wk_wall_device_list(wk_wall *w, wick_error *err);
 wick_status wk_wall_device_rows(wk_wall *w, wick_error *err);
 void wk_wall_device_close(wk_wall *w);
+/* The wanted jobs on each device: their trainers, open or with a sentence why not; then shut. */
+void wk_wall_device_train_open(wk_wall *w, const bool wanted[WK_JOB_COUNT]);
+void wk_wall_device_train_close(wk_wall *w);
+const char *wk_wall_job_name(wk_wall_job job);
+wick_status wk_wall_measure_step(wk_bench *b, wk_bench_row *r, int round, wick_error *err);
 bool wk_wall_is_device(const wk_bench_row *r);
 bool wk_wall_device_text(const wk_wall *w, char *out, size_t cap);
 

@@ -222,7 +222,7 @@ static void put_substitute(wk_wall *w) {
                     wk_wall_gpu_decode(w, gpu(), 32) / many);
     else
         wk_wall_say(w, "not measured");
-    char text[600];
+    char text[1000];
     if (wk_wall_device_text(w, text, sizeof(text))) {
         wk_wall_say(w, "%s; %s is from its figures. NPU: not measured", text, gpu()->name);
         return;
@@ -268,11 +268,21 @@ static void device_points(wk_wall *w) {
     for (int i = 0; i < w->b.n_row; i++) {
         const wk_bench_row *r = &w->b.row[i];
         char name[128];
-        if (!wk_wall_is_device(r) || !r->n) continue;
+        if (!wk_wall_is_device(r) || !r->n || !r->n_tok) continue; /* steps of training: below */
         const double flops = r->n_tok > 1 ? wk_wall_prefill_flops(w) : wk_wall_step_flops(w, 1),
                      bytes = r->n_tok > 1 ? w->cost.weight_bytes : wk_wall_step_bytes(w, 1);
         (void)snprintf(name, sizeof(name), "%s on %s", r->name, r->device);
         point(w, name, flops, bytes, wk_wall_median(r) / r->n_tok * flops);
+    }
+    for (int i = 1; i < WK_BENCH_DEVICES; i++) {
+        for (int j = 0; j < WK_JOB_COUNT; j++) {
+            const wk_wall_train *t = &w->dev_job[i][j], *here = &w->job[j];
+            char name[128];
+            if (!t->row || !t->row->n || !here->row || !here->row->n) continue;
+            (void)snprintf(name, sizeof(name), "%s on %s", t->row->name, t->row->device);
+            point(w, name, wk_wall_train_flops(w, (wk_wall_job)j), wk_wall_train_bytes(w, (wk_wall_job)j),
+                  wk_wall_median(t->row) * t->cost.flops_per_token);
+        }
     }
 }
 

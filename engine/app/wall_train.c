@@ -87,12 +87,15 @@ static wick_status choose_full(wk_wall *w, wick_error *err) {
 /* ---- a step -------------------------------------------------------------------------------------- */
 
 static wk_wall_train *job_of(wk_wall *w, const wk_bench_row *r) {
+    for (int j = 0; j < WK_JOB_COUNT; j++)
+        for (int i = 0; i < WK_BENCH_DEVICES; i++)
+            if (w->dev_job[i][j].row == r) return &w->dev_job[i][j];
     int j = 0;
     while (j < WK_JOB_COUNT - 1 && w->job[j].row != r) j++;
     return &w->job[j];
 }
 
-static wick_status measure_step(wk_bench *b, wk_bench_row *r, int round, wick_error *err) {
+wick_status wk_wall_measure_step(wk_bench *b, wk_bench_row *r, int round, wick_error *err) {
     wk_wall_train *t = job_of(wk_wall_of(b), r);
     wick_x_train_step *s = &t->last;
     *s = (wick_x_train_step)WICK_X_TRAIN_STEP_INIT;
@@ -112,6 +115,7 @@ static wick_status measure_step(wk_bench *b, wk_bench_row *r, int round, wick_er
 }
 
 static const char *const job_name[WK_JOB_COUNT] = {"train step f32", "train step f32, recompute", "LoRA step, rank 8"};
+const char *wk_wall_job_name(wk_wall_job job) { return job_name[job]; }
 
 static wick_status open_job(wk_wall *w, wk_wall_job job, wick_error *err) {
     wk_wall_train *t = &w->job[job];
@@ -122,7 +126,7 @@ static wick_status open_job(wk_wall *w, wk_wall_job job, wick_error *err) {
     (void)wick_x_trainer_cost(t->trainer, &t->cost); /* the plan stands where it cannot say */
     if (!t->row) t->row = wk_round_row(&w->b, WK_BENCH_ENGINE, "tok/s", "%s", job_name[job]);
     if (!t->row) return wk_fail(err, WICK_E_NOMEM, "no room for a row");
-    t->row->measure = measure_step;
+    t->row->measure = wk_wall_measure_step;
     return WICK_OK;
 }
 
@@ -156,7 +160,9 @@ static wick_status run_jobs(wk_wall *w, const bool wanted[WK_JOB_COUNT], wick_er
         if (ends_all(rc)) break;
         rc = WICK_OK;
     }
+    if (!rc) wk_wall_device_train_open(w, wanted);
     if (!rc) rc = wk_round_run(&w->b, w->rounds, err);
+    wk_wall_device_train_close(w);
     for (int j = 0; j < WK_JOB_COUNT; j++) {
         wk_wall_train *t = &w->job[j];
         if (!wanted[j]) continue;
@@ -166,13 +172,17 @@ static wick_status run_jobs(wk_wall *w, const bool wanted[WK_JOB_COUNT], wick_er
     return rc;
 }
 
+static void note_of(const wk_wall *w, const wk_wall_train *t, int j) {
+    if (!t->row || !t->row->n) return;
+    (void)snprintf(t->row->note, sizeof(t->row->note), "%s, %llu tokens a step, context %d",
+                   j == WK_JOB_LORA ? "this model" : w->stand_in, (unsigned long long)t->cost.tokens_per_step,
+                   (int)t->cost.n_ctx);
+}
+
 static void notes(wk_wall *w) {
     for (int j = 0; j < WK_JOB_COUNT; j++) {
-        const wk_wall_train *t = &w->job[j];
-        if (!t->row || !t->row->n) continue;
-        (void)snprintf(t->row->note, sizeof(t->row->note), "%s, %llu tokens a step, context %d",
-                       j == WK_JOB_LORA ? "this model" : w->stand_in, (unsigned long long)t->cost.tokens_per_step,
-                       (int)t->cost.n_ctx);
+        note_of(w, &w->job[j], j);
+        for (int i = 1; i < WK_BENCH_DEVICES; i++) note_of(w, &w->dev_job[i][j], j);
     }
 }
 

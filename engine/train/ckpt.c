@@ -17,9 +17,7 @@
 #include "engine/base/json.h"
 #include "engine/base/log.h"
 #include "engine/base/os.h"
-#include "engine/file/write.h"
 #include "engine/train/trainer.h"
-#include "simd/format.h"
 
 enum { SCHEMA = 1, JSON_BYTES = 1 << 20 };
 
@@ -180,15 +178,19 @@ static int take_own_file(wk_trainer *t, const char *folder, wk_err *err) {
     return WICK_OK;
 }
 
+/* Files of the first versions do not say: these ran on the cpu. */
+static void note_device(wk_trainer *t, const wk_json *root) {
+    const wk_str on = wk_json_str(wk_json_get(root, "device"));
+    (void)snprintf(t->ran_on, sizeof(t->ran_on), "%.*s", (int)(on.n < sizeof(t->ran_on) ? on.n : 0), on.n ? on.p : "");
+    if (!t->ran_on[0]) (void)snprintf(t->ran_on, sizeof(t->ran_on), "cpu");
+    t->ran_bf16 = wk_json_int(wk_json_get(root, "bf16")) == 1;
+}
+
 static void compare_engine(const wk_trainer *t, const wk_json *root) {
     const int64_t arith = wk_json_int(wk_json_get(root, "arith"));
     if (arith != t->c.arith)
         wk_log(WK_LOG_WARN, "the run was begun with arithmetic %lld, this library has %d: its numbers will differ",
                (long long)arith, (int)t->c.arith);
-    const int64_t bf16 = wk_json_int(wk_json_get(root, "bf16")); /* not in the runs of the first versions: 0 */
-    if (bf16 != t->c.bf16)
-        wk_log(WK_LOG_WARN, "the run was begun with products in %s, it goes on with %s: its numbers will differ",
-               bf16 ? "bf16" : "f32", t->c.bf16 ? "bf16" : "f32");
     const int64_t gemm = wk_json_int(wk_json_get(root, "gemm")),
                   threads = wk_json_int(wk_json_get(root, "threads"));
     const bool onednn = t->c.gemm != WK_SGEMM_WICK && t->c.threads > 0 && threads != t->c.threads;
@@ -209,91 +211,13 @@ int wk_ckpt_read(wk_trainer *t, const char *folder, wk_err *err) {
     if (!rc) rc = take_all(t, wk_json_root(d), folder, err);
     if (!rc) rc = take_own_file(t, folder, err);
     if (!rc) compare_engine(t, wk_json_root(d));
+    if (!rc) note_device(t, wk_json_root(d));
     wk_json_free(d);
     wk_os_unmap(&m);
     return rc;
 }
 
-/* The two arenas of moments: name, bytes of an element (0: the optimizer has none), format in the file. */
-typedef struct moment {
-    char name;
-    size_t bytes;
-    int fmt;
-    uint8_t *p;
-} moment;
-static moment moment_of(const wk_trainer *t, int i) {
-    const size_t v = wk_optim_v_bytes(t->opt.o.kind);
-    if (i == 0) return (moment){'m', sizeof(float), WK_FMT_F32, (uint8_t *)t->opt.m.p};
-    return (moment){'v', v, v == sizeof(float) ? WK_FMT_F32 : WK_FMT_BF16, (uint8_t *)t->opt.v.p};
-}
-
-static int take_moment(wk_trainer *t, const wk_store *s, int32_t i, const moment *m, wk_err *err) {
-    char name[256];
-    const wk_param *p = &t->s.grad->param[i];
-    (void)snprintf(name, sizeof(name), "%c.%s", m->name, t->s.plan->weight[p->weight].name);
-    const wk_tensor *a = wk_store_find(s, wk_cstr(name));
-    if (!a || a->fmt != m->fmt || a->bytes != p->n * m->bytes)
-        return wk_fail(err, WICK_E_FORMAT, "%s: %s is missing or of another size",
-                       wk_show(wk_cstr(wk_store_path(s))).text, name);
-    memcpy(m->p + p->off * m->bytes, a->data, a->bytes);
-    return WICK_OK;
-}
-
-static int check_same(const wk_trainer *t, wk_err *err) {
-    if (t->s.data && t->data_hash != wk_data_hash(t->s.data))
-        return wk_fail(err, WICK_E_ARG,
-                       "%s has changed since the run began: its hash was %016llx, is %016llx",
-                       wk_show(wk_cstr(t->c.data)).text, (unsigned long long)t->data_hash,
-                       (unsigned long long)wk_data_hash(t->s.data));
-    if (t->s.adapter && t->base_bytes != wk_store_file_bytes(t->s.store))
-        return wk_fail(err, WICK_E_ARG,
-                       "%s is not the base of this run: it had %llu bytes, has %llu",
-                       wk_show(wk_cstr(t->c.model)).text, (unsigned long long)t->base_bytes,
-                       (unsigned long long)wk_store_file_bytes(t->s.store));
-    return WICK_OK;
-}
-
-int wk_ckpt_moments(wk_trainer *t, const char *folder, wk_err *err) {
-    path p;
-    wk_store *s = NULL;
-    WK_TRY(check_same(t, err));
-    WK_TRY(join(&p, folder, "state.gguf", err));
-    int rc = wk_store_open(&s, p.p, err);
-    for (int32_t i = 0; i < t->s.grad->n_param && !rc; i++) {
-        for (int j = 0; j < 2 && !rc; j++) {
-            const moment m = moment_of(t, j);
-            if (m.bytes) rc = take_moment(t, s, i, &m, err);
-        }
-    }
-    wk_store_close(s);
-    return rc;
-}
-
 /* ---- writing ------------------------------------------------------------------------------------- */
-
-static int write_state(const wk_trainer *t, const char *file, wk_err *err) {
-    wk_writer *w = wk_writer_new();
-    if (!w) return wk_fail(err, WICK_E_NOMEM, "no memory to write %s", wk_show(wk_cstr(file)).text);
-    wk_writer_str(w, "general.type", wk_cstr("wick.moments"));
-    for (int32_t i = 0; i < t->s.grad->n_param; i++) {
-        const wk_param *p = &t->s.grad->param[i];
-        for (int j = 0; j < 2; j++) {
-            char name[256];
-            const moment m = moment_of(t, j);
-            if (!m.bytes) continue;
-            (void)snprintf(name, sizeof(name), "%c.%s", m.name, t->s.plan->weight[p->weight].name);
-            const wk_writer_tensor a = {.name = name,
-                                        .fmt = m.fmt,
-                                        .n_dim = 1,
-                                        .ne = {p->n, 1, 1, 1},
-                                        .data = m.p + p->off * m.bytes};
-            wk_writer_add(w, &a);
-        }
-    }
-    const int rc = wk_writer_save(w, file, err);
-    wk_writer_free(w);
-    return rc;
-}
 
 static int write_json(wk_trainer *t, const char *file, wk_err *err) {
     wk_buf b;
@@ -301,8 +225,8 @@ static int write_json(wk_trainer *t, const char *file, wk_err *err) {
     t->data_hash = t->s.data ? wk_data_hash(t->s.data) : 0;
     t->base_bytes = t->s.adapter ? wk_store_file_bytes(t->s.store) : 0;
     (void)wk_buf_addf(
-        &b, "{\"schema\": \"wick.train/%d\",\n \"gemm\": %d,\n \"threads\": %d,\n \"ranks\": %d,\n \"arith\": %d,\n \"bf16\": %d",
-        SCHEMA, (int)t->c.gemm, t->n_thread, wk_comm_size(t->comm), (int)t->c.arith, (int)t->c.bf16);
+        &b, "{\"schema\": \"wick.train/%d\",\n \"gemm\": %d,\n \"threads\": %d,\n \"ranks\": %d,\n \"arith\": %d,\n \"device\": \"%s\",\n \"bf16\": %d",
+        SCHEMA, (int)t->c.gemm, t->n_thread, wk_comm_size(t->comm), (int)t->c.arith, t->s.target.name, (int)t->s.target.bf16);
     for (size_t i = 0; i < WK_COUNT(fields); i++) put_field(&b, t, &fields[i]);
     (void)wk_buf_adds(&b, "}\n");
     const int rc =
@@ -325,7 +249,7 @@ static int write_files(wk_trainer *t, const char *folder, wk_err *err) {
     WK_TRY(join(&p, folder, t->s.adapter ? "adapter.gguf" : "model.gguf", err));
     WK_TRY(wk_trainer_export(t, p.p, err));
     WK_TRY(join(&p, folder, "state.gguf", err));
-    WK_TRY(write_state(t, p.p, err));
+    WK_TRY(wk_moments_write(t, p.p, err));
     WK_TRY(join(&p, folder, "run.json", err));
     return write_json(t, p.p, err);
 }

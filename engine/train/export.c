@@ -35,13 +35,13 @@ static const wk_weight *weight_of(const wk_trainer *t, wk_str name, int32_t *par
     return NULL;
 }
 
-static bool add(wk_writer *w, wk_trainer *t, const wk_tensor *a, source *s, const char *name) {
+static bool add(wk_writer *w, wk_trainer *t, const float *params, const wk_tensor *a, source *s, const char *name) {
     int32_t param = 0;
     wk_writer_tensor out = {.name = name, .fmt = a->fmt, .n_dim = a->n_dim, .data = a->data};
     memcpy(out.ne, a->ne, sizeof(out.ne));
     *s = (source){.w = weight_of(t, a->name, &param)};
     if (s->w) {
-        s->p = wk_texec_params(t->x) + t->s.grad->param[param].off;
+        s->p = params + t->s.grad->param[param].off;
         out.fmt = WK_FMT_F32;
         out.data = NULL;
         out.row = param_row;
@@ -58,7 +58,7 @@ static bool add(wk_writer *w, wk_trainer *t, const wk_tensor *a, source *s, cons
     return true;
 }
 
-int wk_trainer_export(wk_trainer *t, const char *path, wk_err *err) {
+static int export(wk_trainer *t, const float *params, const char *path, wk_err *err) {
     const wk_store *from = t->s.adapter ? t->s.adapter : t->s.store;
     const size_t n = wk_store_tensor_count(from);
     wk_writer *w = wk_writer_new();
@@ -71,7 +71,7 @@ int wk_trainer_export(wk_trainer *t, const char *path, wk_err *err) {
     for (size_t i = 0; i < n && ok; i++) {
         const wk_tensor *a = wk_store_tensor(from, i);
         char *name = wk_strdup_n(a->name.p, a->name.n);
-        ok = name && add(w, t, a, &s[i], name);
+        ok = name && add(w, t, params, a, &s[i], name);
         wk_free(name);
     }
     const int rc =
@@ -80,5 +80,14 @@ int wk_trainer_export(wk_trainer *t, const char *path, wk_err *err) {
     for (size_t i = 0; s && i < n; i++) wk_free(s[i].vector);
     wk_free(s);
     wk_writer_free(w);
+    return rc;
+}
+
+int wk_trainer_export(wk_trainer *t, const char *path, wk_err *err) {
+    wk_pages copy;
+    const void *params;
+    WK_TRY(wk_compute_view(&t->x, WK_TDEV_PARAMS, &copy, &params, err));
+    const int rc = export(t, params, path, err);
+    wk_pages_unmap(&copy);
     return rc;
 }

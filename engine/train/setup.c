@@ -67,10 +67,28 @@ static uint64_t whole(uint64_t bytes) {
 
 /* What oneDNN was measured to take for itself: its code, and copies of operands: logits, and three of the widest layer. */
 static uint64_t onednn_bytes(const wk_setup *s, const wk_train_config *c) {
-    if (c->bf16 || c->gemm == WK_SGEMM_WICK || !wk_sgemm_has_onednn()) return 0;
+    if (s->target.bf16 || c->gemm == WK_SGEMM_WICK || !wk_sgemm_has_onednn()) return 0;
     const uint64_t row = (uint64_t)s->grad->max_tok * sizeof(float), logits = row * (uint64_t)s->plan->n_vocab,
                    wide = 2 * row * (uint64_t)s->plan->n_ff;
     return ONEDNN_BYTES + (logits < LOGIT_BYTES ? logits : LOGIT_BYTES) + (wide < WIDE_BYTES ? wide : WIDE_BYTES) * 3 / 2;
+}
+
+/* The part that lies on a device, and what the host still takes: the program, and copies of the moments while a checkpoint
+ * is written. */
+static int fill_device(wk_setup *s, wk_err *err) {
+    wk_train_cost *z = &s->cost;
+    const uint64_t parts = z->weights + z->grads + z->moments + z->activations;
+    const size_t bytes = s->target.ops->bytes(s->grad);
+    if (bytes == SIZE_MAX) return wk_fail(err, WICK_E_FIT, "the bytes of training overflow");
+    z->device_need = bytes;
+    z->device_free = s->target.mem_free;
+    z->scratch = bytes > parts ? bytes - parts : 0; /* with frozen weights */
+    z->need = z->base + 2 * whole(s->grad->n_elem * sizeof(float)) + PROGRAM_BYTES;
+    return WICK_OK;
+}
+
+static int32_t fit_of(uint64_t need, uint64_t available) {
+    return need > available ? 0 : need > available / 10 * 9 ? 1 : 2;
 }
 
 static int fill_cost(wk_setup *s, const wk_train_config *c, int n_thread, wk_err *err) {
@@ -101,12 +119,18 @@ static int fill_cost(wk_setup *s, const wk_train_config *c, int n_thread, wk_err
     z->recompute = s->grad->recompute;
     z->n_ctx = c->n_ctx;
     z->batch = c->batch;
-    z->fits = z->need > z->available ? 0 : z->need > z->available / 10 * 9 ? 1 : 2;
+    if (s->target.ops) WK_TRY(fill_device(s, err));
+    const int32_t here = fit_of(z->need, z->available), there = fit_of(z->device_need, z->device_free);
+    z->fits = here < there ? here : there;
     z->flops_per_token = wk_grad_flops(s->grad, c->n_ctx) / (double)c->n_ctx;
     z->tokens_per_step = (uint64_t)c->batch * (uint64_t)c->n_ctx;
     if (s->data) z->epoch_tokens = wk_data_samples(s->data, &s->train) * (uint64_t)c->n_ctx;
     if (s->data && c->by_document) z->epoch_tokens = wk_data_tokens(s->data, WK_SPLIT_TRAIN);
     return WICK_OK;
+}
+
+static bool fits_well(const wk_train_cost *z) {
+    return z->need <= z->available / 10 * 7 && z->device_need <= z->device_free / 10 * 7;
 }
 
 /* The largest micro-batch whose need is at most 70 % of what there is: whole samples, halved until it fits, first with
@@ -123,10 +147,9 @@ static int choose(wk_setup *s, wk_train_config *c, int n_thread, wk_err *err) {
             const int32_t micro = free_micro ? n * c->n_ctx : c->micro;
             WK_TRY(make_grad(s, micro, again, err));
             WK_TRY(fill_cost(s, c, n_thread, err));
-            const bool fits = s->cost.need <= s->cost.available / 10 * 7;
-            if (fits || !free_micro) break;
+            if (fits_well(&s->cost) || !free_micro) break;
         }
-        if (s->cost.need <= s->cost.available / 10 * 7 || !free_recompute) break;
+        if (fits_well(&s->cost) || !free_recompute) break;
     }
     c->micro = s->grad->max_tok;
     c->recompute = s->grad->recompute;
@@ -225,7 +248,8 @@ static int check_vocab(const wk_setup *s, const wk_train_config *c, wk_err *err)
 
 int wk_setup_open(wk_setup *s, wk_train_config *c, int n_thread, wk_err *err) {
     *s = (wk_setup){0};
-    int rc = wk_store_open(&s->store, c->model, err);
+    int rc = wk_target_find(&s->target, c, n_thread, err);
+    if (!rc) rc = wk_store_open(&s->store, c->model, err);
     if (!rc && c->adapter) rc = wk_store_open(&s->adapter, c->adapter, err);
     if (!rc) rc = resolve_ctx(s, c, err);
     if (!rc) rc = check_numbers(c, err);
@@ -250,6 +274,10 @@ void wk_setup_close(wk_setup *s) {
 
 int wk_setup_refuse(const wk_setup *s, wk_err *err) {
     const wk_train_cost *z = &s->cost;
+    if (z->device_need > z->device_free)
+        return wk_fail(err, WICK_E_FIT, "training needs %.3f GB of %s, %.3f GB are free there (for %d tokens at once%s)",
+                       (double)z->device_need * 1e-9, s->target.name, (double)z->device_free * 1e-9, (int)z->micro,
+                       z->recompute ? ", recomputed" : "");
     return wk_fail(err, WICK_E_FIT,
                    "training needs %.1f GB, %.1f GB are available (weights, gradients and moments "
                    "%.1f, activations %.1f for %d tokens at once%s)",

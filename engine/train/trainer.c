@@ -4,9 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "engine/base/arena.h"
 #include "engine/base/os.h"
-#include "simd/level.h"
 
 enum {
     SPIKE_SIGMA = 6,  /* a step whose loss or norm lies so far out is skipped */
@@ -17,149 +15,6 @@ enum {
 static const double SPIKE_RATE = 0.02; /* weight of the newest step in the running means */
 
 static double now_s(void) { return (double)wk_os_now_ns() * 1e-9; }
-
-/* ---- opening ------------------------------------------------------------------------------------- */
-
-static int copy_strings(wk_trainer *t, wk_err *err) {
-    const char **const field[] = {&t->c.model, &t->c.adapter, &t->c.data, &t->c.dir, &t->c.resume};
-    for (size_t i = 0; i < WK_COUNT(field); i++) {
-        if (!*field[i]) continue;
-        t->strings[i] = wk_strdup_n(*field[i], strlen(*field[i]));
-        if (!t->strings[i]) return wk_fail(err, WICK_E_NOMEM, "no memory for the paths of the run");
-        *field[i] = t->strings[i];
-    }
-    return WICK_OK;
-}
-
-static int take_team(wk_trainer *t, wk_err *err) {
-    wk_machine m;
-    wk_os_machine(&m);
-    t->n_thread = t->c.threads > 0 ? t->c.threads : m.n_thread;
-    t->team = wk_team_new(t->n_thread, m.n_affinity);
-    if (!t->team)
-        return wk_fail(err, WICK_E_NOMEM, "no memory for a team of %d threads", t->n_thread);
-    const uint32_t cpu = wk_cpu_detect() & t->c.cpu_mask;
-    wk_kernels_init(&t->k, cpu);
-    wk_grad_kernels_init(&t->gk, cpu);
-    return wk_sgemm_new(&t->gemm, &t->k, &t->gk, t->team, t->c.bf16 ? WK_SGEMM_BF16 : (wk_sgemm_engine)t->c.gemm, err);
-}
-
-/* The products of one micro-batch, each shape once. */
-static void add_shape(wk_trainer *t, wk_sgemm_op op, int32_t m, int32_t n, int32_t k) {
-    for (size_t i = 0; i < t->n_shape; i++) {
-        const wk_sgemm_shape *a = &t->shape[i];
-        if (a->op == op && a->m == m && a->n == n && a->k == k) return;
-    }
-    t->shape[t->n_shape++] = (wk_sgemm_shape){op, m, n, k};
-}
-
-static int list_shapes(wk_trainer *t, wk_err *err) {
-    const wk_grad *g = t->s.grad;
-    t->shape = wk_new_n(wk_sgemm_shape, 3 * (size_t)g->n_step);
-    if (!t->shape) return wk_fail(err, WICK_E_NOMEM, "no memory for the list of products");
-    for (int32_t i = 0; i < g->n_step; i++) {
-        const wk_tstep *s = &g->step[i];
-        if (s->w < 0) continue;
-        const wk_weight *w = &g->plan->weight[s->w];
-        const int32_t rows = s->op == WK_TOP_head ? wk_texec_chunk(g) : g->max_tok;
-        if (s->op == WK_OP_matmul || s->op == WK_TOP_head)
-            add_shape(t, WK_SGEMM_NT, rows, w->n_row, w->k);
-        if (s->op == WK_TOP_matmul_dx || (s->op == WK_TOP_head && s->dst[0] >= 0))
-            add_shape(t, WK_SGEMM_NN, rows, w->k, w->n_row);
-        if (s->op == WK_TOP_matmul_dw || (s->op == WK_TOP_head && s->param >= 0))
-            add_shape(t, WK_SGEMM_TN, w->n_row, w->k, rows);
-    }
-    t->rate = wk_new_n(double, t->n_shape + 1);
-    t->engine = wk_new_n(wk_sgemm_engine, t->n_shape + 1);
-    return t->rate && t->engine ? WICK_OK
-                                : wk_fail(err, WICK_E_NOMEM, "no memory for the list of products");
-}
-
-/* Peak over the model's products: their FLOPs over the time that they take at the best rate found. */
-static int probe_products(wk_trainer *t, wk_err *err) {
-    WK_TRY(list_shapes(t, err));
-    WK_TRY(wk_sgemm_probe(t->gemm, t->shape, t->n_shape, t->rate, t->engine, err));
-    double flops = 0.0, s = 0.0;
-    for (size_t i = 0; i < t->n_shape; i++) {
-        const double n =
-            2.0 * (double)t->shape[i].m * (double)t->shape[i].n * (double)t->shape[i].k;
-        if (!(t->rate[i] > 0.0)) continue;
-        flops += n;
-        s += n / t->rate[i];
-    }
-    t->peak = s > 0.0 ? flops / s : 0.0;
-    return WICK_OK;
-}
-
-static int take_batch(wk_trainer *t, wk_err *err) {
-    const size_t n = (size_t)t->s.grad->max_tok;
-    t->tok = wk_new_n(int32_t, n);
-    t->target = wk_new_n(int32_t, n);
-    t->seq = wk_new_n(wk_tseq, n);
-    return t->tok && t->target && t->seq
-               ? WICK_OK
-               : wk_fail(err, WICK_E_NOMEM, "no memory for a micro-batch");
-}
-
-static int open_all(wk_trainer *t, wk_err *err) {
-    WK_TRY(copy_strings(t, err));
-    if (t->c.resume) WK_TRY(wk_ckpt_read(t, t->c.resume, err));
-    if (t->c.ranks && !wk_comm_built_in())
-        return wk_fail(err, WICK_E_UNSUPPORTED, "several ranks need a build with MPI, this one has none");
-    if (t->c.ranks) WK_TRY(wk_comm_open(&t->comm, err));
-    WK_TRY(take_team(t, err));
-    WK_TRY(wk_setup_open(&t->s, &t->c, t->n_thread, err));
-    if (t->s.cost.fits == 0 && t->c.fit_check) return wk_setup_refuse(&t->s, err);
-    const wk_texec_options o = {.team = t->team, .k = &t->k, .gk = &t->gk, .gemm = t->gemm};
-    const wk_optim_options p = {
-        .decay = t->c.decay, .beta1 = t->c.beta1, .beta2 = t->c.beta2, .eps = t->c.eps,
-        .kind = (wk_optim_kind)t->c.optimizer};
-    WK_TRY(probe_products(t, err));
-    WK_TRY(wk_texec_new(&t->x, t->s.grad, &o, err));
-    if (!t->s.adapter) wk_store_drop(t->s.store); /* the weights are f32 now */
-    WK_TRY(wk_optim_init(&t->opt, t->s.grad, &t->gk, t->team, wk_texec_params(t->x),
-                         wk_texec_grads(t->x), &p, err));
-    WK_TRY(take_batch(t, err));
-    t->schedule =
-        (wk_schedule){(wk_lr_kind)t->c.schedule, t->c.steps, t->c.warmup, t->c.lr, t->c.lr_end};
-    if (!t->c.resume) return WICK_OK;
-    WK_TRY(wk_ckpt_moments(t, t->c.resume, err));
-    wk_data_drawn(t->s.data, &t->s.train, 0, (uint64_t)t->run.step * (uint64_t)t->c.batch, t->drawn);
-    return WICK_OK;
-}
-
-int wk_trainer_open(wk_trainer **out, const wk_train_config *c, wk_err *err) {
-    *out = NULL;
-    wk_trainer *t = wk_new(wk_trainer);
-    if (!t) return wk_fail(err, WICK_E_NOMEM, "no memory for the trainer");
-    t->c = *c;
-    t->run.best_val = 1e300;
-    const int rc = open_all(t, err);
-    if (rc) {
-        wk_trainer_close(t);
-        return rc;
-    }
-    *out = t;
-    return WICK_OK;
-}
-
-void wk_trainer_close(wk_trainer *t) {
-    if (!t) return;
-    wk_optim_fini(&t->opt);
-    wk_texec_free(t->x);
-    wk_sgemm_free(t->gemm);
-    wk_setup_close(&t->s);
-    wk_team_free(t->team);
-    wk_comm_close(t->comm);
-    wk_free(t->tok);
-    wk_free(t->target);
-    wk_free(t->seq);
-    wk_free(t->shape);
-    wk_free(t->rate);
-    wk_free(t->engine);
-    for (size_t i = 0; i < WK_COUNT(t->strings); i++) wk_free(t->strings[i]);
-    wk_free(t);
-}
 
 /* ---- samples ------------------------------------------------------------------------------------- */
 
@@ -192,7 +47,7 @@ static void begin_layer(void *ud, int32_t layer) {
     const wk_grad *g = r->t->s.grad;
     for (int32_t i = 0; i < g->n_param && !r->rc; i++)
         if (g->plan->weight[g->param[i].weight].layer == layer)
-            r->rc = wk_comm_begin_sum_f32(r->t->comm, wk_texec_grads(r->t->x) + g->param[i].off,
+            r->rc = wk_comm_begin_sum_f32(r->t->comm, wk_compute_grads(&r->t->x) + g->param[i].off,
                                           g->param[i].n, r->err);
 }
 
@@ -214,15 +69,15 @@ static int accumulate(wk_trainer *t, wk_train_step *out, double sums[2], wk_err 
         out->data_s += now_s() - t0;
         more = i < end && any;
         if (!more && any && n_rank > 1) {
-            wk_texec_on_layer(t->x, begin_layer, &r);
+            wk_compute_on_layer(&t->x, begin_layer, &r);
             told = true;
         }
-        if (any) wk_texec_run(t->x, &b, true, &loss);
+        if (any) WK_TRY(wk_compute_run(&t->x, &b, true, &loss, err));
         sums[0] += loss.sum;
         sums[1] += (double)loss.counted;
         out->tokens_step += (uint64_t)b.n_tok;
     }
-    wk_texec_on_layer(t->x, NULL, NULL);
+    wk_compute_on_layer(&t->x, NULL, NULL);
     /* A rank whose share of the batch is empty takes part too. */
     for (int32_t l = t->s.plan->n_layer - 1; l >= -1 && n_rank > 1 && !told; l--)
         begin_layer(&r, l);
@@ -259,7 +114,7 @@ static int32_t verdict(wk_trainer *t, wk_train_step *out) {
 static int update(wk_trainer *t, wk_train_step *out, double counted, wk_err *err) {
     out->skipped = verdict(t, out);
     if (out->skipped) {
-        wk_optim_zero(&t->opt);
+        WK_TRY(wk_compute_zero(&t->x, err));
         t->run.n_skipped++;
         if (++t->run.bad_row >= SKIPS_MOST)
             return wk_fail(err, WICK_E_NUMERIC,
@@ -270,9 +125,8 @@ static int update(wk_trainer *t, wk_train_step *out, double counted, wk_err *err
     }
     t->run.bad_row = 0;
     const double clip = t->c.clip > 0.0 ? t->c.clip / (out->gnorm + 1e-6) : 1.0;
-    wk_optim_step(&t->opt, t->run.step + 1 - t->run.n_skipped, out->lr,
-                  (clip < 1.0 ? clip : 1.0) / counted);
-    return WICK_OK;
+    return wk_compute_step(&t->x, t->run.step + 1 - t->run.n_skipped, out->lr, (clip < 1.0 ? clip : 1.0) / counted,
+                           err);
 }
 
 int wk_trainer_step(wk_trainer *t, wk_train_step *out, wk_err *err) {
@@ -281,11 +135,15 @@ int wk_trainer_step(wk_trainer *t, wk_train_step *out, wk_err *err) {
         return wk_fail(err, WICK_E_ARG, "all %lld steps of the schedule are done",
                        (long long)t->schedule.steps);
     if (!t->s.data) return wk_fail(err, WICK_E_ARG, "there is no data to train on");
-    const double t0 = now_s(), flops0 = wk_texec_flops(t->x);
+    const double t0 = now_s(), flops0 = wk_compute_flops(&t->x);
     wk_tclock c0, c1;
-    wk_texec_clock(t->x, &c0);
+    wk_compute_clock(&t->x, &c0);
     double sums[3] = {0};
-    WK_TRY(accumulate(t, out, sums, err));
+    const int summed = accumulate(t, out, sums, err);
+    if (summed) {
+        (void)wk_compute_zero(&t->x, NULL); /* of half a batch; the first failure is the one to tell */
+        return summed;
+    }
     const double t1 = now_s();
     sums[2] = (double)out->tokens_step;
     WK_TRY(reduce(t, sums, err));
@@ -296,7 +154,8 @@ int wk_trainer_step(wk_trainer *t, wk_train_step *out, wk_err *err) {
         sums[1] > 0.0 ? sums[1] : 1.0; /* nothing counts: the gradients are zero */
     const double t2 = now_s();
     out->loss = sums[0] / counted;
-    out->gnorm = wk_optim_norm(&t->opt) / counted;
+    WK_TRY(wk_compute_norm(&t->x, &out->gnorm, err));
+    out->gnorm /= counted;
     out->lr = wk_schedule_lr(&t->schedule, t->run.step);
     const int rc = update(t, out, counted, err);
     out->update_s = now_s() - t2;
@@ -306,10 +165,10 @@ int wk_trainer_step(wk_trainer *t, wk_train_step *out, wk_err *err) {
     t->run.tokens += out->tokens_step;
     out->step = t->run.step;
     out->tokens = t->run.tokens;
-    wk_texec_clock(t->x, &c1);
+    wk_compute_clock(&t->x, &c1);
     out->forward_s = c1.forward - c0.forward;
     out->backward_s = c1.backward - c0.backward;
-    out->flops = wk_texec_flops(t->x) - flops0;
+    out->flops = wk_compute_flops(&t->x) - flops0;
     out->s = now_s() - t0;
     return rc;
 }
@@ -323,12 +182,11 @@ int wk_trainer_probe(wk_trainer *t, int32_t n, double *seconds, uint64_t *tokens
         wk_tbatch b;
         wk_tloss loss;
         if (!fill_batch(t, &t->s.train, &i, UINT64_MAX, 1, &b)) break;
-        wk_texec_run(t->x, &b, true, &loss);
+        WK_TRY(wk_compute_run(&t->x, &b, true, &loss, err));
         *tokens += (uint64_t)b.n_tok;
     }
     *seconds = now_s() - t0;
-    wk_optim_zero(&t->opt);
-    return WICK_OK;
+    return wk_compute_zero(&t->x, err);
 }
 
 int wk_trainer_schedule(wk_trainer *t, int64_t steps, int64_t warmup, wk_err *err) {
@@ -356,7 +214,7 @@ int wk_trainer_eval(wk_trainer *t, uint64_t max_tokens, wk_train_eval *out, wk_e
         wk_tbatch b;
         wk_tloss loss;
         if (!fill_batch(t, &t->s.val, &i, n, 1, &b)) break;
-        wk_texec_run(t->x, &b, false, &loss);
+        WK_TRY(wk_compute_run(&t->x, &b, false, &loss, err));
         out->sum += loss.sum;
         out->counted += (uint64_t)loss.counted;
         tokens += (uint64_t)b.n_tok;
@@ -393,9 +251,8 @@ int wk_trainer_forward(wk_trainer *t, const int32_t *tok, int32_t n_tok, float *
     const wk_tbatch b = {
         .n_tok = n_tok, .n_seq = 1, .tok = tok, .target = t->target, .seq = t->seq};
     wk_tloss l;
-    wk_texec_run(t->x, &b, false, &l);
+    WK_TRY(wk_compute_run(&t->x, &b, false, &l, err));
     *loss = l.counted ? l.sum / (double)l.counted : 0.0;
     rows r = {logits, (size_t)t->s.plan->n_vocab};
-    if (logits) wk_texec_logits(t->x, &b, take_row, &r);
-    return WICK_OK;
+    return logits ? wk_compute_logits(&t->x, &b, take_row, &r, err) : WICK_OK;
 }

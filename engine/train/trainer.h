@@ -9,9 +9,8 @@
 
 #include "engine/base/comm.h"
 #include "engine/file/store.h"
+#include "engine/train/compute.h"
 #include "engine/train/data.h"
-#include "engine/train/exec.h"
-#include "engine/train/optim.h"
 
 /* Meaning and defaults: wick_x_train_options. Strings are borrowed while the trainer opens. */
 typedef struct wk_train_config {
@@ -25,8 +24,9 @@ typedef struct wk_train_config {
     bool fit_check, ranks;
     uint32_t cpu_mask;
     int32_t optimizer; /* wk_optim_kind */
+    const char *device; /* NULL, "cpu": the host; "auto"; else as the loader takes it */
+    int32_t bf16;       /* products with operands rounded to bf16: 0 no, 1 yes, -1 where the CPU has them */
     int32_t arith; /* WICK_ARITH of the library: a run that goes on with another one is told so */
-    int32_t bf16;  /* 1: all matrix products with operands rounded to bf16 */
 } wk_train_config;
 
 /* Bytes by part. need: all of them and the margin of the program itself. */
@@ -37,7 +37,24 @@ typedef struct wk_train_cost {
         fits; /* fits: 0 no, 1 with less than 10 % to spare, 2 yes */
     double flops_per_token;
     uint64_t tokens_per_step, epoch_tokens;
+    uint64_t device_need, device_free; /* 0: the host computes */
 } wk_train_cost;
+
+/* ---- target.c: where a run computes --------------------------------------------------------------- */
+
+typedef struct wk_target {
+    const wk_tdev_ops *ops; /* NULL: the host */
+    int index;
+    char name[48]; /* "cpu", "cuda:0" */
+    uint64_t mem_free;
+    bool bf16; /* products, as it came out of the wish */
+    wk_host host; /* what the device is opened with */
+} wk_target;
+/* What does not go together: E_ARG. Reads nothing. */
+int wk_target_check(const wk_train_config *c, wk_err *err);
+/* Errors: of the check and the loader; E_DEVICE (no training there, or its device does not open), E_ABI. auto: without a
+ * device that trains the host computes, and the log says why. */
+int wk_target_find(wk_target *d, const wk_train_config *c, int n_thread, wk_err *err);
 
 /* ---- setup.c: what a run is made of, without its memory ------------------------------------------- */
 
@@ -47,6 +64,7 @@ typedef struct wk_setup {
     wk_grad *grad;
     wk_data *data; /* NULL: no data given (cost alone) */
     wk_sample_spec train, val;
+    wk_target target;
     wk_train_cost cost;
 } wk_setup;
 /* Fills n_ctx, micro, recompute, warmup of c where they are to be chosen. Errors: of opening, planning, E_ARG. */
@@ -69,7 +87,7 @@ typedef struct wk_run_state {
     int32_t bad_row; /* skipped steps in a row */
 } wk_run_state;
 
-/* ---- trainer.c ----------------------------------------------------------------------------------- */
+/* ---- open.c, trainer.c --------------------------------------------------------------------------- */
 
 typedef struct wk_trainer {
     wk_train_config c; /* own copies of the strings */
@@ -79,8 +97,7 @@ typedef struct wk_trainer {
     wk_kernels k;
     wk_grad_kernels gk;
     wk_sgemm *gemm;
-    wk_texec *x;
-    wk_optim opt;
+    wk_compute x;
     wk_comm *comm;
     wk_schedule schedule;
     wk_run_state run;
@@ -95,7 +112,9 @@ typedef struct wk_trainer {
     double peak;                    /* FLOP/s over the shapes: their FLOPs over their times */
     uint64_t data_hash, base_bytes; /* of the run that is resumed; 0: a new one */
     uint64_t drawn[WK_DATA_PARTS];  /* tokens of each part of a mixture, all ranks, the steps before a resume too */
-    char *strings[5];
+    char ran_on[48];                /* target of the run that is resumed */
+    bool ran_bf16;
+    char *strings[6];
 } wk_trainer;
 
 typedef struct wk_train_step {
@@ -126,11 +145,12 @@ int wk_trainer_forward(wk_trainer *t, const int32_t *tok, int32_t n_tok, float *
 int wk_trainer_export(wk_trainer *t, const char *path, wk_err *err);
 /* ckpt.c: rank 0 writes, all ranks call. path [cap] gets the folder. */
 int wk_trainer_save(wk_trainer *t, double val_loss, char *path, size_t cap, wk_err *err);
-/* Reads run.json over t->c (its strings go to t->strings) and t->run. */
+/* Reads run.json over t->c (its strings go to t->strings) and t->run; logs what differs (arithmetic, engine of the
+ * products, threads). */
 int wk_ckpt_read(wk_trainer *t, const char *folder, wk_err *err);
-/* What belongs to it once the memory is there: the moments. Compares data and base with those of the run; logs what else
- * differs (arithmetic, engine of the products, threads). */
+/* moments.c. What belongs to it once the memory is there: the moments. Compares data and base with those of the run. */
 int wk_ckpt_moments(wk_trainer *t, const char *folder, wk_err *err);
+int wk_moments_write(wk_trainer *t, const char *file, wk_err *err);
 
 /* init.c: a llama of random F32 weights with the tokenizer of a file. */
 typedef struct wk_shape {

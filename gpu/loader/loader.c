@@ -137,16 +137,20 @@ static int check_module(const wk_backend_ops *o, const char *path, wk_err *err) 
     return WICK_OK;
 }
 
+static int open_module(void **lib, char path[PATH_MAX], const char *spec, int *index, wk_err *err) {
+    WK_TRY(find_module(path, spec, index, err));
+    *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL); /* the same handle each time */
+    if (*lib) return WICK_OK;
+    const char *why = dlerror();
+    return wk_fail(err, WICK_E_DEVICE, "the module cannot be loaded: %.220s", why ? why : path);
+}
+
 int wk_gpu_module(const wk_backend_ops **out, const char *spec, int *index, wk_err *err) {
     char path[PATH_MAX];
     wk_backend_fn *fn = NULL;
+    void *lib = NULL;
     *out = NULL;
-    WK_TRY(find_module(path, spec, index, err));
-    void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL); /* the same handle each time */
-    if (!lib) {
-        const char *why = dlerror();
-        return wk_fail(err, WICK_E_DEVICE, "the module cannot be loaded: %.220s", why ? why : path);
-    }
+    WK_TRY(open_module(&lib, path, spec, index, err));
     void *symbol = dlsym(lib, WK_BACKEND_SYMBOL);
     if (!symbol)
         return wk_fail(err, WICK_E_DEVICE, "%s is no module: it has no %s", wk_show(wk_cstr(path)).text,
@@ -171,5 +175,17 @@ int wk_gpu_load(const wk_backend_ops **out, const char *spec, int *index, wk_err
         return wk_fail(err, WICK_E_DEVICE, "%.32s has %d device%s, index %d was asked for", ops->name, n,
                        n == 1 ? "" : "s", *index);
     *out = ops;
+    return WICK_OK;
+}
+
+int wk_gpu_symbol(void **fn, const char *spec, const char *symbol, wk_err *err) {
+    char path[PATH_MAX];
+    const wk_backend_ops *ops;
+    void *lib = NULL;
+    int index;
+    *fn = NULL;
+    WK_TRY(wk_gpu_load(&ops, spec, &index, err));
+    WK_TRY(open_module(&lib, path, spec, &index, err));
+    *fn = dlsym(lib, symbol);
     return WICK_OK;
 }

@@ -19,6 +19,8 @@ int wk_gpu_module(const wk_backend_ops **out, const char *spec, int *index, wk_e
 /* As wk_gpu_module, and the device is there: E_DEVICE with the module's own sentence where it finds none, or with both
  * numbers where it finds fewer. */
 int wk_gpu_load(const wk_backend_ops **out, const char *spec, int *index, wk_err *err);
+/* Another symbol of a module whose device is there (wk_gpu_load first): *fn NULL where the module has none. */
+int wk_gpu_symbol(void **fn, const char *spec, const char *symbol, wk_err *err);
 /* Bytes of spec before its ":index". */
 size_t wk_gpu_name_bytes(const char *spec);
 /* The kinds that are looked for by name: i from 0; NULL behind the last. */

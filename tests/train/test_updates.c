@@ -159,7 +159,7 @@ static void test_by_hand(void **state) {
         assert_int_equal(s.counted, counted);
         close_to("the loss", s.loss, loss, 1e-12);
         close_to("the norm", s.gnorm, norm, 1e-12);
-        assert_memory_equal(wk_texec_params(t->x), wk_texec_params(h.f.exec),
+        assert_memory_equal(wk_texec_params(t->x.x), wk_texec_params(h.f.exec),
                             h.f.grad->n_elem * sizeof(float));
         n_clipped += norm > CLIP;
     }
