@@ -182,7 +182,7 @@ static pass plain_pass(bc *c, int32_t n) {
 
 /* A case with several numbers of tokens. */
 static void run_rows(bc *c, hand *h, int op, int fmt, ck_data data, double bound) {
-    static const int32_t n_tok[] = {1, 2, 3, 5, 8, 9, 17, 33, BC_TOK};
+    static const int32_t n_tok[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 33, BC_TOK};
     wk_exec *x[2];
     if (finish(c, h) && bc_can(c, &h->p, &h->part, op, fmt) && open_both(c, h, x)) {
         for (size_t i = 0; i < WK_COUNT(n_tok); i++) {
