@@ -762,14 +762,19 @@ cudaError_t cudaGetDevice(int *index) {
     *index = 0;
     return cudaSuccess;
 }
+/* Compute capability, 10 major + minor. */
+static int capability() {
+    const char *e = getenv("WKC_EMU_SM");
+    return e ? atoi(e) : 80;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     memset(p, 0, sizeof(*p));
     memcpy(p->name, "emulated GPU", 13);
     p->totalGlobalMem = mem_total();
     p->sharedMemPerBlock = 48 << 10;
     p->sharedMemPerBlockOptin = p->sharedMemPerMultiprocessor = 99 << 10;
-    p->major = 8;
-    p->minor = 0;
+    p->major = capability() / 10;
+    p->minor = capability() % 10;
     p->multiProcessorCount = 4;
     p->warpSize = 32;
     p->maxThreadsPerBlock = MAX_THREAD;
@@ -777,7 +782,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) {
-    *v = a == cudaDevAttrMultiProcessorCount ? 4 : a == cudaDevAttrComputeCapabilityMajor ? 8
+    *v = a == cudaDevAttrMultiProcessorCount ? 4 : a == cudaDevAttrComputeCapabilityMajor ? capability() / 10
+       : a == cudaDevAttrComputeCapabilityMinor ? capability() % 10
        : a == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 99 << 10 : 0;
     return cudaSuccess;
 }

@@ -42,6 +42,10 @@ int wkc_tload(wk_tdev *d, wk_err *err);
 /* tsteps.cu: whether all steps have kernels; one step's launches. */
 int wkc_tcan(const wk_grad *g, wk_err *err);
 int wkc_tstep(wk_tdev *d, const wk_tstep *s, wk_err *err);
+/* tproduct.cu: products as the options want them: whether the device can, and one of them (wkc_tgemm). */
+int wkc_tproduct_can(const wk_tdev *d, wk_err *err);
+void wkc_tproduct(wk_tdev *d, wkc_gemm_op op, int m, int n, int k, float alpha, const float *a, const float *b, bool add,
+                  float *c);
 /* trun.cu */
 int wkc_trun(wk_tdev *d, const wk_tbatch *b, bool backward, wk_tloss *out, wk_err *err);
 int wkc_task(const wk_tdev *d, wk_err *err); /* whether the host wants a launch to fail */

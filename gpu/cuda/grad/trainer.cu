@@ -19,10 +19,9 @@ static void tdev_close(wk_tdev *d) {
 
 static int fill(wk_tdev *d, wk_err *err) {
     WK_TRY(wkc_tcan(d->g, err));
-    if (d->o.bf16)
-        return wkc_fail(err, WICK_E_UNSUPPORTED, "training on a cuda device has no products in bf16 yet: leave --bf16 out");
     WK_TRY(wick_backend()->open(&d->dev, d->o.index, d->o.host, err));
     WK_TRY(wkc_use(d->dev, err));
+    WK_TRY(wkc_tproduct_can(d, err));
     WK_TRY(wkc_tmake(d, err));
     return wkc_tload(d, err);
 }
