@@ -9,6 +9,7 @@
 #include <mutex>
 #include <vector>
 
+#include <dlfcn.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -534,6 +535,18 @@ void wkc_emu_enqueue(cudaStream_t s, const void *f, dim3 grid, dim3 block, size_
         ASAN_UNPOISON_MEMORY_REGION(shared_memory, sizeof(shared_memory));
 #endif
     });
+}
+
+static void enqueue_call(void *stream, void (*f)(void *), void *arg) {
+    guard g(lock);
+    (void)add_op(static_cast<cudaStream_t>(stream), [f, arg]() { f(arg); });
+}
+void *wkc_emu_library(const char *path) {
+    void *const lib = dlopen(getenv("WKC_EMU_NO_BLAS") ? "libcublasLt.so.none" : path, RTLD_NOW | RTLD_LOCAL);
+    void (*set)(void (*)(void *, void (*)(void *), void *)) = nullptr;
+    if (void *const p = lib ? dlsym(lib, "wkc_emu_blas_set") : nullptr) memcpy(&set, &p, sizeof(p));
+    if (set) set(enqueue_call);
+    return lib;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {

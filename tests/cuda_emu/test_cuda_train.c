@@ -1,5 +1,6 @@
-/* test_cuda_train.c: test_cuda_train libwick_cuda_emu.so: training on the device of the module, on the emulator, against the
- * executor of the CPU, with products in f32 and in bf16: losses, gradients of each tensor, the norm, steps of AdamW; the
+/* test_cuda_train.c: test_cuda_train libwick_cuda_emu.so libcublaslt_emu.so: training on the device of the module, on the emulator, against the
+ * executor of the CPU, with products in f32 and in bf16, by own kernels and by what
+ * stands in for cuBLASLt: losses, gradients of each tensor, the norm, steps of AdamW; the
  * same bits twice; every call that fails. */
 #include <dlfcn.h>
 #include <math.h>
@@ -22,13 +23,21 @@ static const wk_optim_options adamw = {.decay = 0.1, .beta1 = 0.9, .beta2 = 0.95
 typedef struct mode {
     const char *name;
     bool bf16;
+    int products;
     double loss, grad, cosine;
 } mode;
-static const mode modes[] = {{"f32", false, 1e-6, 1e-5, 1.0 - 1e-9}, {"bf16", true, 2e-2, 5e-2, 0.999}};
+static const mode modes[] = {{"f32", false, WK_TDEV_OWN, 1e-6, 1e-5, 1.0 - 1e-9},
+                             {"bf16", true, WK_TDEV_OWN, 2e-2, 5e-2, 0.999},
+                             {"f32, cublaslt", false, WK_TDEV_CUBLASLT, 1e-6, 1e-5, 1.0 - 1e-9},
+                             {"bf16, cublaslt", true, WK_TDEV_AUTO, 2e-2, 5e-2, 0.999}};
 enum { N_MODE = sizeof(modes) / sizeof(modes[0]) };
 static const mode *now = modes;
 
-static const char *module_path;
+static const char *module_path, *blas_path;
+static struct {
+    void (*spoil)(const char *call); /* makes it fail, until it is told another */
+    int (*live)(void), (*multiplied)(void), (*searched)(void);
+} blas;
 static const wk_tdev_ops *ops;
 static const wk_backend_ops *backend;
 
@@ -57,6 +66,12 @@ static int set_up(void **state) {
         print_message("%s\n", dlerror());
         return -1;
     }
+    void *lt = dlopen(blas_path, RTLD_NOW | RTLD_LOCAL);
+    if (!lt) return -1;
+    *(void **)&blas.spoil = dlsym(lt, "wkc_emu_blas_fail");
+    *(void **)&blas.live = dlsym(lt, "wkc_emu_blas_live");
+    *(void **)&blas.multiplied = dlsym(lt, "wkc_emu_blas_multiplied");
+    *(void **)&blas.searched = dlsym(lt, "wkc_emu_blas_searched");
     ops = fn();
     backend = of();
     assert_int_equal(ops->abi, WK_TDEV_ABI);
@@ -79,7 +94,7 @@ static wk_host host_of(bool (*fault)(void *, const char *), void *ud) {
 
 static int open_device(pair *p, const wk_host *host, wk_err *err) {
     const wk_tdev_options o = {.bf16 = now->bf16, .decay = adamw.decay, .beta1 = adamw.beta1, .beta2 = adamw.beta2,
-                               .eps = adamw.eps, .host = host};
+                               .eps = adamw.eps, .host = host, .products = now->products};
     return ops->open(&p->d, p->f.grad, &o, err);
 }
 
@@ -330,7 +345,7 @@ static void test_faults(void **state) {
     (void)state;
     pair p;
     wk_err err = {0};
-    now = modes;
+    now = &modes[N_MODE - 1];
     open_host(&p, &models[0]);
     rows_free(&p.r);
     rows_make(&p.r, (const int32_t[]){3}, 1, p.f.plan->n_vocab, -1);
@@ -345,7 +360,9 @@ static void test_faults(void **state) {
         if (drive(&p, &f, &err) != WICK_E_DEVICE) fail_msg("call %d of %d: %s", i, n_call, err.message);
         assert_non_null(strstr(err.message, "the host wanted it to"));
         assert_int_equal(free_bytes(), before);
+        assert_int_equal(blas.live(), 0);
     }
+    now = modes;
     print_message("%d calls, each failed once\n", n_call);
     close_pair(&p);
 }
@@ -355,9 +372,12 @@ static void test_refused(void **state) {
     pair p;
     wk_err err = {0};
     wk_tloss loss;
+    const wk_tdev_options own = {.products = WK_TDEV_OWN};
+    now = modes;
     const uint64_t before = free_bytes();
     open_pair(&p, &models[0]);
-    assert_true(before - free_bytes() >= ops->bytes(p.f.grad));
+    assert_true(before - free_bytes() >= ops->bytes_for(p.f.grad, &own));
+    assert_true(ops->bytes(p.f.grad) > ops->bytes_for(p.f.grad, &own)); /* the library's room */
     wk_tbatch b = rows_batch(&p.r);
     b.n_tok = MAX_TOK + 1;
     assert_int_equal(ops->run(p.d, &b, true, &loss, &err), WICK_E_ARG);
@@ -368,6 +388,8 @@ static void test_refused(void **state) {
     const wk_host host = host_of(NULL, NULL);
     const wk_tdev_options o = {.index = 99, .host = &host};
     assert_int_equal(ops->open(&p.d, p.f.grad, &o, &err), WICK_E_DEVICE);
+    const wk_tdev_options wrong = {.products = 3, .host = &host};
+    assert_int_equal(ops->open(&p.d, p.f.grad, &wrong, &err), WICK_E_ARG);
     const wk_tdev_options half = {.bf16 = true, .host = &host};
     (void)setenv("WKC_EMU_SM", "75", 1);
     assert_int_equal(ops->open(&p.d, p.f.grad, &half, &err), WICK_E_UNSUPPORTED);
@@ -378,13 +400,111 @@ static void test_refused(void **state) {
     assert_int_equal(free_bytes(), before);
 }
 
+/* ---- the library -------------------------------------------------------------------------------------- */
+
+/* A forward and backward pass; the result of the first call that failed. */
+static int pass(pair *p, wk_err *err) {
+    const wk_host host = host_of(NULL, NULL);
+    const wk_tbatch b = rows_batch(&p->r);
+    wk_tloss loss;
+    int rc = open_device(p, &host, err);
+    if (!rc) rc = ops->run(p->d, &b, true, &loss, err);
+    if (!rc) (void)check_grads(p, false);
+    return rc;
+}
+static void drop_device(pair *p) {
+    ops->close(p->d);
+    p->d = NULL;
+    assert_int_equal(blas.live(), 0);
+}
+
+/* It is used, searches once a shape, and bytes_for says what open takes. */
+static void check_used(pair *p) {
+    wk_err err = {0};
+    wk_tloss loss;
+    const uint64_t before = free_bytes();
+    const wk_tdev_options o = {.bf16 = now->bf16, .products = now->products};
+    const int searched = blas.searched(), multiplied = blas.multiplied();
+    if (pass(p, &err)) fail_msg("%s", err.message);
+    const size_t wanted = ops->bytes_for(p->f.grad, &o);
+    const uint64_t took = before - free_bytes();
+    assert_true(took >= wanted && took <= wanted + 4096);
+    assert_int_equal(blas.multiplied() > multiplied, now->products != WK_TDEV_OWN);
+    const int after = blas.searched();
+    const wk_tbatch b = rows_batch(&p->r);
+    if (ops->run(p->d, &b, true, &loss, &err)) fail_msg("%s", err.message);
+    assert_int_equal(blas.searched(), after);
+    print_message("%s: %s; %d searches, %d products\n", now->name, ops->about(p->d), after - searched,
+                  blas.multiplied() - multiplied);
+    drop_device(p);
+}
+
+/* One of its calls fails: own kernels, or a sentence. */
+static void check_failing(pair *p) {
+    static const char *const quiet[] = {"cublasLtMatmulDescCreate", "cublasLtMatrixLayoutCreate", "cublasLtMatmulPreferenceCreate",
+                                        "cublasLtMatmulAlgoGetHeuristic"};
+    wk_err err = {0};
+    const int multiplied = blas.multiplied();
+    for (size_t i = 0; i < sizeof(quiet) / sizeof(quiet[0]); i++) {
+        blas.spoil(quiet[i]);
+        if (pass(p, &err)) fail_msg("%s: %s", quiet[i], err.message);
+        drop_device(p);
+    }
+    assert_int_equal(blas.multiplied(), multiplied);
+    blas.spoil("cublasLtMatmul");
+    assert_int_equal(pass(p, &err), WICK_E_DEVICE);
+    assert_non_null(strstr(err.message, "cublasLtMatmul ended with status 14"));
+    drop_device(p);
+    blas.spoil("");
+}
+
+/* It cannot be had: own kernels and a line about it, or a refusal where it was asked for. */
+static void check_absent(pair *p, const char *why) {
+    wk_err err = {0};
+    const int rc = pass(p, &err);
+    if (now->products == WK_TDEV_CUBLASLT) {
+        assert_int_equal(rc, WICK_E_UNSUPPORTED);
+        assert_non_null(strstr(err.message, why));
+        return;
+    }
+    if (rc) fail_msg("%s", err.message);
+    assert_non_null(strstr(ops->about(p->d), "own kernels"));
+    assert_non_null(strstr(ops->about(p->d), why));
+    drop_device(p);
+}
+
+static void test_library(void **state) {
+    (void)state;
+    pair p;
+    now = modes;
+    open_host(&p, &models[0]);
+    rows_free(&p.r);
+    rows_make(&p.r, (const int32_t[]){9}, 1, p.f.plan->n_vocab, -1);
+    (void)run_host(&p);
+    for (now = modes; now < modes + N_MODE; now++) {
+        check_used(&p);
+        if (now->products == WK_TDEV_OWN) continue;
+        check_failing(&p);
+        blas.spoil("cublasLtCreate");
+        check_absent(&p, "cublasLtCreate ended with status 14");
+        blas.spoil("");
+        (void)setenv("WKC_EMU_NO_BLAS", "1", 1);
+        check_absent(&p, "was not found");
+        (void)unsetenv("WKC_EMU_NO_BLAS");
+    }
+    now = modes;
+    close_pair(&p);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients), cmocka_unit_test(test_steps),   cmocka_unit_test(test_same),  cmocka_unit_test(test_odd),
         cmocka_unit_test(test_faults),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_library),
     };
-    if (argc < 2) return 2;
+    if (argc < 3) return 2;
     module_path = argv[1];
-    if (argc > 2) cmocka_set_test_filter(argv[2]);
+    blas_path = argv[2];
+    if (argc > 3) cmocka_set_test_filter(argv[3]);
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -57,14 +57,14 @@ static bool load(table *t, char *why, size_t n) {
         (void)snprintf(why, n, "cuBLASLt was not found (%s)", e ? e : "no reason given");
         return false;
     }
-#define SYMBOL(name, result, parameters)                            \
+#define SYMBOL(name, result, parameters)                                    \
     if (void *const p = dlsym(lib, #name)) memcpy(&t->name, &p, sizeof(p)); \
     else return (void)snprintf(why, n, "cuBLASLt has no %s", #name), false;
     WKC_LT_CALLS(SYMBOL)
 #undef SYMBOL
-    const size_t v = t->cublasLtGetVersion();
-    const size_t minor = v >= 100000 ? v / 100 % 100 : v / 100 % 10, major = v >= 100000 ? v / 10000 : v / 1000;
-    (void)snprintf(why, n, "cuBLASLt %zu.%zu", major, minor);
+    const size_t v = t->cublasLtGetVersion(); /* before 12 the digits of another scheme */
+    if (v < 100000) (void)snprintf(why, n, "cuBLASLt 11");
+    else (void)snprintf(why, n, "cuBLASLt %zu.%zu", v / 10000, v / 100 % 100);
     return true;
 }
 
@@ -156,26 +156,30 @@ static uint32_t alignment(const void *p) {
     return n;
 }
 
-static const kept *look(wkc_blas *b, const kept *want) {
-    for (int i = 0; i < b->n; i++)
-        if (is_same(&b->kept_of[i], want)) return &b->kept_of[i];
-    if (b->n == MOST) drop_all(b);
-    kept *const k = &b->kept_of[b->n++];
-    *k = *want;
-    search(b, k);
-    return k;
-}
-
-int wkc_blas_multiply(wkc_blas *b, cudaStream_t s, const wkc_product *p, float alpha, const void *x, const void *y, bool add,
-                      float *c, void *workspace) {
-    const float beta = add ? 1.0f : 0.0f;
+static const kept *look(wkc_blas *b, const wkc_product *p, const void *x, const void *y, const float *c) {
     kept want;
     memset(&want, 0, sizeof(want));
     want.p = *p;
     want.align[0] = alignment(y);
     want.align[1] = alignment(x);
     want.align[2] = alignment(c);
-    const kept *const k = look(b, &want);
+    for (int i = 0; i < b->n; i++)
+        if (is_same(&b->kept_of[i], &want)) return &b->kept_of[i];
+    if (b->n == MOST) drop_all(b);
+    kept *const k = &b->kept_of[b->n++];
+    *k = want;
+    search(b, k);
+    return k;
+}
+
+bool wkc_blas_can(wkc_blas *b, const wkc_product *p, const void *x, const void *y, const float *c) {
+    return look(b, p, x, y, c)->is_good;
+}
+
+int wkc_blas_multiply(wkc_blas *b, cudaStream_t s, const wkc_product *p, float alpha, const void *x, const void *y, bool add,
+                      float *c, void *workspace) {
+    const float beta = add ? 1.0f : 0.0f;
+    const kept *const k = look(b, p, x, y, c);
     if (!k->is_good) return WKC_BLAS_NONE;
     return b->call.cublasLtMatmul(b->lt, k->desc, &alpha, y, k->x, x, k->y, &beta, c, k->c, c, k->c, &k->algo, workspace,
                                   WKC_BLAS_WORKSPACE, s);

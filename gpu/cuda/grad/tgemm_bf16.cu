@@ -145,6 +145,27 @@ template <int SIDE> static void launch(cudaStream_t s, wkc_gemm_op op, const bf1
     else WKC_LAUNCH((gemm<SIDE, true, true>), grid, THREADS, 0, s, g);
 }
 
+/* Four values a thread; dst begins at 8 bytes. quads: x at 16. */
+static __global__ void __launch_bounds__(THREADS) round4(const float *x, size_t n, bool quads, uint16_t *dst) {
+    const size_t i = 4 * ((size_t)blockIdx.x * THREADS + threadIdx.x);
+    if (i >= n) return;
+    const float4 v = read4(x + i, n - i < 4 ? (int)(n - i) : 4, quads);
+    const uint2 w = make_uint2(wkc_pack_bf16(v.x, v.y), wkc_pack_bf16(v.z, v.w));
+    if (n - i >= 4) {
+        *(uint2 *)(void *)(dst + i) = w;
+        return;
+    }
+    dst[i] = (uint16_t)w.x;
+    if (n - i > 1) dst[i + 1] = (uint16_t)(w.x >> 16);
+    if (n - i > 2) dst[i + 2] = (uint16_t)w.y;
+}
+
+void wkc_tround(cudaStream_t s, const float *x, size_t n, uint16_t *dst) {
+    if (!n) return;
+    const bool quads = (uintptr_t)(const void *)x % 16 == 0;
+    WKC_LAUNCH(round4, (unsigned)((n + 4 * THREADS - 1) / (4 * THREADS)), THREADS, 0, s, x, n, quads, dst);
+}
+
 /* row: values of a row of x. */
 static operand operand_of(const float *x, int n, int row) {
     return {x, n, row % 4 == 0 && (uintptr_t)(const void *)x % 16 == 0};

@@ -16,6 +16,7 @@ void wkc_tgemm(cudaStream_t s, wkc_gemm_op op, int m, int n, int k, float alpha,
 /* The same; a and b are rounded to bf16 first. From sm_80 on. */
 void wkc_tgemm_bf16(cudaStream_t s, wkc_gemm_op op, int m, int n, int k, float alpha, const float *a, const float *b, bool add,
                     float *c);
+void wkc_tround(cudaStream_t s, const float *x, size_t n, uint16_t *dst); /* to bf16 */
 
 /* ---- rows: trows.cu ---------------------------------------------------------------------------------------------- */
 

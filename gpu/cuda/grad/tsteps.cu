@@ -213,5 +213,6 @@ int wkc_tcan(const wk_grad *g, wk_err *err) {
 int wkc_tstep(wk_tdev *d, const wk_tstep *s, wk_err *err) {
     WK_TRY(wkc_task(d, err));
     table[s->op].fn(d, s);
+    WK_TRY(wkc_tproduct_judge(d, err));
     return wkc_judge(d->dev, cudaGetLastError(), table[s->op].name, err);
 }
