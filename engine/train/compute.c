@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "engine/base/log.h"
 #include "engine/base/os.h"
 #include "engine/train/trainer.h"
 
@@ -25,6 +26,7 @@ int wk_compute_device(wk_compute *c, const wk_grad *g, const wk_tdev_ops *ops, c
     *c = (wk_compute){.g = g, .ops = ops};
     const int rc = of_device(c, ops->open(&c->dev, g, o, err), err);
     if (rc) c->dev = NULL;
+    else wk_log(WK_LOG_INFO, "%.32s: %.200s", ops->name, ops->about(c->dev));
     return rc;
 }
 

@@ -78,7 +78,8 @@ static uint64_t onednn_bytes(const wk_setup *s, const wk_train_config *c) {
 static int fill_device(wk_setup *s, wk_err *err) {
     wk_train_cost *z = &s->cost;
     const uint64_t parts = z->weights + z->grads + z->moments + z->activations;
-    const size_t bytes = s->target.ops->bytes(s->grad);
+    const wk_tdev_options o = {.index = s->target.index, .bf16 = s->target.bf16, .host = &s->target.host};
+    const size_t bytes = s->target.ops->bytes(s->grad, &o);
     if (bytes == SIZE_MAX) return wk_fail(err, WICK_E_FIT, "the bytes of training overflow");
     z->device_need = bytes;
     z->device_free = s->target.mem_free;

@@ -22,7 +22,7 @@ int wk_target_check(const wk_train_config *c, wk_err *err) {
 }
 
 static bool is_whole(const wk_tdev_ops *o) {
-    return o->name && o->open && o->close && o->bytes && o->put && o->get && o->run && o->norm && o->step && o->zero;
+    return o->name && o->open && o->close && o->bytes && o->put && o->get && o->run && o->norm && o->step && o->zero && o->about;
 }
 
 static int check_module(const wk_tdev_ops *o, const char *spec, wk_err *err) {

@@ -3,7 +3,8 @@
 set(WKC_SOURCES backend.cu prepare.cu upload.cu steps.cu run.cu measure.cu rows.cu
     matrix.cu repack.cpp team.cpp quant.cu gemv.cu gemm.cu float.cu embed.cu
     kv.cu attn.cu attn_split.cu attn_tile.cu attn_mma.cu top.cu
-    grad/trainer.cu grad/tmem.cu grad/tsteps.cu grad/trun.cu grad/tgemm.cu grad/trows.cu grad/tattn.cu grad/tloss.cu)
+    grad/trainer.cu grad/tmem.cu grad/tsteps.cu grad/trun.cu grad/tgemm.cu grad/tgemm_bf16.cu grad/tproduct.cu grad/tblas.cu
+    grad/trows.cu grad/tattn.cu grad/tloss.cu)
 list(TRANSFORM WKC_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 set(WKC_SIMD format.c
     quant/f32.c quant/f16.c quant/bf16.c

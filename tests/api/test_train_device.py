@@ -179,7 +179,7 @@ def refusals():
             ("nosuch", ["--device", "nosuch"], 1, ["no module for nosuch"], None),
             ("a name", ["--device", "Cuda"], 2, ["unknown"], None),
             ("no training", ["--device", PLAIN], 1, ["has no training"], None),
-            ("abi", DEVICE, 1, ["version 7", "version 1"], {"TRAIN_ABI": 7}),
+            ("abi", DEVICE, 1, ["version 7", "version 2"], {"TRAIN_ABI": 7}),
             ("size", DEVICE, 1, ["8 bytes"], {"TRAIN_SIZE": 8}),
             ("missing", DEVICE, 1, ["is missing"], {"TRAIN_MISSING": 1}),
             ("none there", DEVICE, 1, ["no device of pupil"], {"COUNT": 0}),

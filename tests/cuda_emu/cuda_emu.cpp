@@ -9,6 +9,7 @@
 #include <mutex>
 #include <vector>
 
+#include <dlfcn.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -536,6 +537,18 @@ void wkc_emu_enqueue(cudaStream_t s, const void *f, dim3 grid, dim3 block, size_
     });
 }
 
+static void enqueue_call(void *stream, void (*f)(void *), void *arg) {
+    guard g(lock);
+    (void)add_op(static_cast<cudaStream_t>(stream), [f, arg]() { f(arg); });
+}
+void *wkc_emu_library(const char *path) {
+    void *const lib = dlopen(getenv("WKC_EMU_NO_BLAS") ? "libcublasLt.so.none" : path, RTLD_NOW | RTLD_LOCAL);
+    void (*set)(void (*)(void *, void (*)(void *), void *)) = nullptr;
+    if (void *const p = lib ? dlsym(lib, "wkc_emu_blas_set") : nullptr) memcpy(&set, &p, sizeof(p));
+    if (set) set(enqueue_call);
+    return lib;
+}
+
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
     guard g(lock);
     streams.push_back(*s = new wkc_emu_stream());
@@ -762,14 +775,19 @@ cudaError_t cudaGetDevice(int *index) {
     *index = 0;
     return cudaSuccess;
 }
+/* Compute capability, 10 major + minor. */
+static int capability() {
+    const char *e = getenv("WKC_EMU_SM");
+    return e ? atoi(e) : 80;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     memset(p, 0, sizeof(*p));
     memcpy(p->name, "emulated GPU", 13);
     p->totalGlobalMem = mem_total();
     p->sharedMemPerBlock = 48 << 10;
     p->sharedMemPerBlockOptin = p->sharedMemPerMultiprocessor = 99 << 10;
-    p->major = 8;
-    p->minor = 0;
+    p->major = capability() / 10;
+    p->minor = capability() % 10;
     p->multiProcessorCount = 4;
     p->warpSize = 32;
     p->maxThreadsPerBlock = MAX_THREAD;
@@ -777,7 +795,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) {
-    *v = a == cudaDevAttrMultiProcessorCount ? 4 : a == cudaDevAttrComputeCapabilityMajor ? 8
+    *v = a == cudaDevAttrMultiProcessorCount ? 4 : a == cudaDevAttrComputeCapabilityMajor ? capability() / 10
+       : a == cudaDevAttrComputeCapabilityMinor ? capability() % 10
        : a == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 99 << 10 : 0;
     return cudaSuccess;
 }

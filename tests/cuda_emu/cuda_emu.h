@@ -458,6 +458,10 @@ template <class T> static inline cudaError_t cudaMemcpyToSymbol(T &dst, const vo
     return cudaSuccess;
 }
 
+/* A library that stands in for another and works on streams: it is told how by its wkc_emu_blas_set. NULL: not found, or
+ * WKC_EMU_NO_BLAS is in the environment. */
+void *wkc_emu_library(const char *path);
+
 void wkc_emu_enqueue(cudaStream_t s, const void *f, dim3 grid, dim3 block, size_t shared, std::function<void()> body);
 template <class... P, class... A>
 static inline void wkc_emu_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t s, A &&...a) {

@@ -104,7 +104,13 @@ static void train_close(wk_tdev *d) {
     close_all(d);
 }
 
-static size_t train_bytes(const wk_grad *g) {
+static const char *train_about(const wk_tdev *d) {
+    (void)d;
+    return "products by wick";
+}
+
+static size_t train_bytes(const wk_grad *g, const wk_tdev_options *o) {
+    (void)o;
     size_t params, values, scratch;
     if (!wk_texec_bytes(g, 1, &params, &values, &scratch)) return SIZE_MAX;
     return 2 * params + values + scratch;
@@ -163,6 +169,7 @@ WK_EXPORT const wk_tdev_ops *wick_trainer(void) {
                         .open = train_open,
                         .close = train_close,
                         .bytes = train_bytes,
+                        .about = train_about,
                         .put = train_put,
                         .get = train_get,
                         .run = train_run,

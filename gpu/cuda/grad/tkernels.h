@@ -1,4 +1,4 @@
-/* tkernels.h: kernels that only training needs, in f32. All are asynchronous; a launch that fails is found by
+/* tkernels.h: kernels that only training needs, in f32 but for products on request. All are asynchronous; a launch that fails is found by
  * cudaGetLastError. No sum is made by atomics: a run repeats bit for bit. Formulas: simd/grad/grad.h; sums are taken in
  * another order than the CPU's. */
 #ifndef WKC_TKERNELS_H
@@ -7,12 +7,16 @@
 #include "gpu/cuda/kernels.h"
 #include "simd/grad/grad.h"
 
-/* ---- products: tgemm.cu ------------------------------------------------------------------------------------------ */
+/* ---- products: tgemm.cu, tgemm_bf16.cu --------------------------------------------------------------------------- */
 
 typedef enum wkc_gemm_op { WKC_GEMM_NT, WKC_GEMM_NN, WKC_GEMM_TN } wkc_gemm_op;
 /* c[m][n] (+)= alpha * sum over k.  NT: a[m][k] b[n][k]   NN: a[m][k] b[k][n]   TN: a[k][m] b[k][n].  Rows lie dense. */
 void wkc_tgemm(cudaStream_t s, wkc_gemm_op op, int m, int n, int k, float alpha, const float *a, const float *b, bool add,
                float *c);
+/* The same; a and b are rounded to bf16 first. From sm_80 on. */
+void wkc_tgemm_bf16(cudaStream_t s, wkc_gemm_op op, int m, int n, int k, float alpha, const float *a, const float *b, bool add,
+                    float *c);
+void wkc_tround(cudaStream_t s, const float *x, size_t n, uint16_t *dst); /* to bf16 */
 
 /* ---- rows: trows.cu ---------------------------------------------------------------------------------------------- */
 

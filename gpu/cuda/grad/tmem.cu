@@ -53,19 +53,47 @@ static void lay_out_work(wkc_arena *a, const wk_grad *g, wk_tdev *d) {
     }
 }
 
-static void lay_out(wkc_arena *a, const wk_grad *g, wk_tdev *d) {
-    lay_out_weights(a, g, d);
-    lay_out_work(a, g, d);
+static size_t longer(size_t a, size_t b) { return a > b ? a : b; }
+
+/* The longest first operand of a product (values of a pass, logits), and the longest second one (weights, values). */
+static void operands_of(const wk_grad *g, size_t *first, size_t *second) {
+    const size_t n_vocab = (size_t)g->plan->weight[g->step[g->n_forward - 1].w].n_row;
+    size_t dim = 1;
+    for (int32_t i = 0; i < g->n_val; i++) dim = longer(dim, (size_t)g->val[i].dim);
+    *first = longer((size_t)g->max_tok * dim, (size_t)chunk_of(g) * n_vocab);
+    *second = (size_t)g->max_tok * dim;
+    for (int32_t i = 0; i < g->plan->n_weight; i++) *second = longer(*second, n_of(&g->plan->weight[i]));
 }
 
-size_t wkc_tbytes(const wk_grad *g) {
+static void lay_out_blas(wkc_arena *a, const wk_grad *g, wkc_tspace s, wk_tdev *d) {
+    size_t n[2] = {0, 0};
+    if (!s.blas) return;
+    void *const workspace = wkc_take(a, WKC_BLAS_WORKSPACE, 1);
+    if (d) d->workspace = workspace;
+    if (!s.bf16) return;
+    operands_of(g, &n[0], &n[1]);
+    for (int i = 0; i < 2; i++) {
+        uint16_t *const operand = (uint16_t *)wkc_take(a, n[i], sizeof(uint16_t));
+        if (d) d->half[i] = operand;
+    }
+}
+
+static void lay_out(wkc_arena *a, const wk_grad *g, wkc_tspace s, wk_tdev *d) {
+    lay_out_weights(a, g, d);
+    lay_out_work(a, g, d);
+    lay_out_blas(a, g, s, d);
+}
+
+static wkc_tspace space_of(const wk_tdev *d) { return {d->blas != NULL, d->o.bf16}; }
+
+size_t wkc_tbytes(const wk_grad *g, wkc_tspace s) {
     wkc_arena a = {NULL, 0, false};
-    lay_out(&a, g, NULL);
+    lay_out(&a, g, s, NULL);
     return a.overflow ? SIZE_MAX : a.used;
 }
 
 static int take_memory(wk_tdev *d, wk_err *err) {
-    const size_t n = wkc_tbytes(d->g), max_tok = (size_t)d->g->max_tok;
+    const size_t n = wkc_tbytes(d->g, space_of(d)), max_tok = (size_t)d->g->max_tok;
     const size_t parts = WKC_TNORM_BLOCKS, sums = max_tok > parts ? max_tok : parts;
     if (n == SIZE_MAX) return wkc_fail(err, WICK_E_FIT, "the bytes of training overflow the address space");
     WKC_TRY(d->dev, err, cudaStreamCreateWithFlags, &d->stream, cudaStreamNonBlocking);
@@ -73,7 +101,7 @@ static int take_memory(wk_tdev *d, wk_err *err) {
     WKC_TRY(d->dev, err, cudaHostAlloc, &d->block_host, d->frame.n * sizeof(int32_t), cudaHostAllocDefault);
     WKC_TRY(d->dev, err, cudaHostAlloc, &d->sums_host, sums * sizeof(double), cudaHostAllocDefault);
     wkc_arena a = {d->memory, 0, false};
-    lay_out(&a, d->g, d);
+    lay_out(&a, d->g, space_of(d), d);
     return WICK_OK;
 }
 
@@ -92,7 +120,7 @@ int wkc_tmake(wk_tdev *d, wk_err *err) {
     size_t have = 0, total = 0;
     (void)cudaMemGetInfo(&have, &total);
     return wkc_fail(err, rc, "cuda device %d has no memory for training: %zu MiB are needed, %zu of %zu MiB are free",
-                    d->dev->index, wkc_tbytes(d->g) >> 20, have >> 20, total >> 20);
+                    d->dev->index, wkc_tbytes(d->g, space_of(d)) >> 20, have >> 20, total >> 20);
 }
 
 void wkc_tdrop(wk_tdev *d) {

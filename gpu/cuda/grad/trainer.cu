@@ -12,6 +12,7 @@ static void tdev_close(wk_tdev *d) {
     if (d->dev) {
         (void)cudaSetDevice(d->dev->index); /* nobody is left to tell of a device that is lost */
         wkc_tdrop(d);
+        wkc_blas_close(d->blas);
         wick_backend()->close(d->dev);
     }
     delete d;
@@ -19,10 +20,9 @@ static void tdev_close(wk_tdev *d) {
 
 static int fill(wk_tdev *d, wk_err *err) {
     WK_TRY(wkc_tcan(d->g, err));
-    if (d->o.bf16)
-        return wkc_fail(err, WICK_E_UNSUPPORTED, "training on a cuda device has no products in bf16 yet: leave --bf16 out");
     WK_TRY(wick_backend()->open(&d->dev, d->o.index, d->o.host, err));
     WK_TRY(wkc_use(d->dev, err));
+    WK_TRY(wkc_tproduct_open(d, err));
     WK_TRY(wkc_tmake(d, err));
     return wkc_tload(d, err);
 }
@@ -114,6 +114,11 @@ static int tdev_step(wk_tdev *d, int64_t t, double lr, double scale, wk_err *err
     return tdev_zero(d, err);
 }
 
+static size_t tdev_bytes(const wk_grad *g, const wk_tdev_options *o) {
+    return wkc_tbytes(g, {wkc_tproduct_uses_blas(o), o->bf16});
+}
+static const char *tdev_about(const wk_tdev *d) { return d->about; }
+
 static wk_tdev_ops make_ops(void) {
     wk_tdev_ops o;
     memset(&o, 0, sizeof(o));
@@ -122,13 +127,14 @@ static wk_tdev_ops make_ops(void) {
     o.name = "cuda";
     o.open = tdev_open;
     o.close = tdev_close;
-    o.bytes = wkc_tbytes;
+    o.bytes = tdev_bytes;
     o.put = tdev_put;
     o.get = tdev_get;
     o.run = wkc_trun;
     o.norm = tdev_norm;
     o.step = tdev_step;
     o.zero = tdev_zero;
+    o.about = tdev_about;
     return o;
 }
 

@@ -31,10 +31,10 @@ static void do_headrms(wk_tdev *d, const wk_tstep *s) {
 static void do_matmul(wk_tdev *d, const wk_tstep *s) {
     const wk_weight *w = &d->g->plan->weight[s->w];
     const int32_t n = rows(d, s->dst[0]);
-    wkc_tgemm(d->stream, WKC_GEMM_NT, n, w->n_row, w->k, 1.0f, src(d, s, 0), d->weight[s->w], false, dst(d, s, 0));
+    wkc_tproduct(d, WKC_GEMM_NT, n, w->n_row, w->k, 1.0f, src(d, s, 0), d->weight[s->w], false, dst(d, s, 0));
     if (s->thin < 0) return;
     const wk_weight *b = &d->g->plan->weight[s->thin];
-    wkc_tgemm(d->stream, WKC_GEMM_NT, n, b->n_row, b->k, s->scale, src(d, s, 1), d->weight[s->thin], true, dst(d, s, 0));
+    wkc_tproduct(d, WKC_GEMM_NT, n, b->n_row, b->k, s->scale, src(d, s, 1), d->weight[s->thin], true, dst(d, s, 0));
 }
 static void do_bias(wk_tdev *d, const wk_tstep *s) {
     wkc_bias(d->stream, src(d, s, 0), d->weight[s->w], rows(d, s->dst[0]), dim(d, s->dst[0]), dst(d, s, 0));
@@ -92,13 +92,13 @@ static void do_head(wk_tdev *d, const wk_tstep *s) {
     for (int32_t t = 0; t < d->n_out; t += d->chunk) {
         const int32_t n = d->n_out - t < d->chunk ? d->n_out - t : d->chunk;
         const float *const h = src(d, s, 0) + (size_t)t * k;
-        wkc_tgemm(d->stream, WKC_GEMM_NT, n, w->n_row, w->k, 1.0f, h, d->weight[s->w], false, d->logits);
+        wkc_tproduct(d, WKC_GEMM_NT, n, w->n_row, w->k, 1.0f, h, d->weight[s->w], false, d->logits);
         wkc_tloss(d->stream, d->logits, list(d, d->frame.target) + t, n, w->n_row, s->scale, d->backward, d->loss + t);
         if (!d->backward) continue;
         if (s->dst[0] >= 0)
-            wkc_tgemm(d->stream, WKC_GEMM_NN, n, w->k, w->n_row, 1.0f, d->logits, d->weight[s->w], false,
+            wkc_tproduct(d, WKC_GEMM_NN, n, w->k, w->n_row, 1.0f, d->logits, d->weight[s->w], false,
                       dst(d, s, 0) + (size_t)t * k);
-        if (s->param >= 0) wkc_tgemm(d->stream, WKC_GEMM_TN, w->n_row, w->k, n, 1.0f, d->logits, h, true, gradient(d, s));
+        if (s->param >= 0) wkc_tproduct(d, WKC_GEMM_TN, w->n_row, w->k, n, 1.0f, d->logits, h, true, gradient(d, s));
     }
 }
 
@@ -115,15 +115,15 @@ static void do_matmul_dx(wk_tdev *d, const wk_tstep *s) {
     const int32_t n = rows(d, s->dst[0]);
     if (s->thin >= 0) {
         const wk_weight *a = &d->g->plan->weight[s->thin];
-        wkc_tgemm(d->stream, WKC_GEMM_NN, n, a->k, a->n_row, s->scale, src(d, s, 1), d->weight[s->thin], s->add,
+        wkc_tproduct(d, WKC_GEMM_NN, n, a->k, a->n_row, s->scale, src(d, s, 1), d->weight[s->thin], s->add,
                   dst(d, s, 0));
     }
-    wkc_tgemm(d->stream, WKC_GEMM_NN, n, w->k, w->n_row, 1.0f, src(d, s, 0), d->weight[s->w], s->add || s->thin >= 0,
+    wkc_tproduct(d, WKC_GEMM_NN, n, w->k, w->n_row, 1.0f, src(d, s, 0), d->weight[s->w], s->add || s->thin >= 0,
               dst(d, s, 0));
 }
 static void do_matmul_dw(wk_tdev *d, const wk_tstep *s) {
     const wk_weight *w = &d->g->plan->weight[s->w];
-    wkc_tgemm(d->stream, WKC_GEMM_TN, w->n_row, w->k, rows(d, s->src[0]), 1.0f, src(d, s, 0), src(d, s, 1), true,
+    wkc_tproduct(d, WKC_GEMM_TN, w->n_row, w->k, rows(d, s->src[0]), 1.0f, src(d, s, 0), src(d, s, 1), true,
               gradient(d, s));
 }
 static void do_bias_db(wk_tdev *d, const wk_tstep *s) {
@@ -213,5 +213,6 @@ int wkc_tcan(const wk_grad *g, wk_err *err) {
 int wkc_tstep(wk_tdev *d, const wk_tstep *s, wk_err *err) {
     WK_TRY(wkc_task(d, err));
     table[s->op].fn(d, s);
+    WK_TRY(wkc_tproduct_judge(d, err));
     return wkc_judge(d->dev, cudaGetLastError(), table[s->op].name, err);
 }
