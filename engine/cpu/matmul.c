@@ -56,6 +56,8 @@ static void panels_gemm(const mm *m, int32_t first, int np, int32_t t0, int32_t 
         memcpy(dst + (size_t)t * ld, y + (size_t)t * ly, ly * sizeof(float));
 }
 
+static_assert((int)WK_TOK_BLOCK <= (int)UINT8_MAX, "wk_few.most can name every number of tokens");
+
 /* n panels for tokens t0 .. t1-1: the way for their number. */
 static void panels(const mm *m, int32_t panel, int32_t n, int32_t t0, int32_t t1, float *dst, size_t ld) {
     const wk_kernels *k = &m->c->x->dev->k;

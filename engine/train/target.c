@@ -104,6 +104,6 @@ int wk_target_find(wk_target *d, const wk_train_config *c, int n_thread, wk_err 
         if (open_named(d, wk_gpu_kind(i), c->bf16 == 1, &why) == WICK_OK) return WICK_OK;
         *d = host;
     }
-    wk_log(WK_LOG_INFO, "no device trains, the cpu does: %s", why.message);
+    wk_log(WK_LOG_WARN, "device auto: the cpu trains: %s", why.message);
     return take_bf16(d, c, err);
 }

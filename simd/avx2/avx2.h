@@ -22,7 +22,7 @@
 enum { WK_FEW_AVX2 = 4 }; /* tokens of a pass of few: 16 registers hold the sums of no more */
 
 #define WK_GEMV(fmt, fn) void fn(float *dst, const void *w, const wk_act *x, int n_panel, int k);
-#define WK_FEW_OF(fmt, fn, most)                                                                         \
+#define WK_FEW_OF(fmt, fn, most)                                                                   \
     void fn(float *dst, size_t ld, const void *w, const wk_act *x, int m, int n_panel, int k);
 #define WK_EXPAND(fmt, fn) void fn(wk_panel *dst, const void *w, int k0, int klen);
 #define WK_GEMM(kind, rows, cols, kc, fn)                                                          \

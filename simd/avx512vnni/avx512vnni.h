@@ -13,7 +13,7 @@
 
 #define WK_GEMV(id, fn) void fn(float *dst, const void *w, const wk_act *x, int n_panel, int k);
 #define WK_EXPAND(id, fn) void fn(wk_panel *dst, const void *w, int k0, int klen);
-#define WK_FEW_OF(id, fn, most)                                                                          \
+#define WK_FEW_OF(id, fn, most)                                                                    \
     void fn(float *dst, size_t ld, const void *w, const wk_act *x, int m, int n_panel, int k);
 #define WK_GEMM(kind, rows, cols, kc, fn)                                                          \
     void fn(float *dst, size_t ld, const wk_panel *w, int np, const wk_act *x, int m, int klen,    \

@@ -207,6 +207,7 @@ def refusals():
         check(f"help of {command}", "--device" in out + out2 and "--bf16" in out + out2, out + out2)
     rc, _, err = run(["train", "-o", "auto"] + SMALL + ["--device", "auto"])
     check("auto without one", rc == 0 and data("auto/step-000010/model.gguf") == data("host/step-000010/model.gguf"), err)
+    check("auto says so, once, and why", err.count("device auto: the cpu trains: ") == 1 and "cuda" in err, err)
 
 
 def wall():
