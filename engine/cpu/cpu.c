@@ -30,6 +30,15 @@ void *wk_val_at(const wk_ctx *c, int32_t v) {
     return c->x->arena.p + val->off;
 }
 
+wk_piece wk_val_piece(const wk_ctx *c, int32_t v, wk_range r) {
+    const wk_val *val = &c->x->plan->val[v];
+    if (val->in_chain && c->by_block) {
+        const size_t ld = (size_t)(r.r1 - r.r0);
+        return (wk_piece){c->x->scratch[c->rank].chain + (size_t)val->chain_at * WK_TOK_BLOCK * ld, ld};
+    }
+    return (wk_piece){wk_val_f32(c, v, r.t0) + r.r0, (size_t)val->dim};
+}
+
 static size_t up64(size_t n) { return (n + 63) & ~(size_t)63; }
 
 wk_act wk_val_act(const wk_ctx *c, int32_t v) {
@@ -87,17 +96,37 @@ static void chain_cost(const wk_exec *x, const wk_chain *ch, size_t *unit_bytes,
     }
 }
 
-enum { LONG_RUNS = 8 }; /* rows up to which tickets of a chain are taken together */
 enum { TICKET_MIN = 16384, TICKET_MAX = 65536, ACT_L2 = 480 << 10, BLOCK_STEP = 12 };
+
+/* Many rows: the smallest piece is work enough, in pairs of panels for the tile. */
+static int32_t units_of_block(const wk_chain *ch) {
+    return ch->unit % (2 * WK_PANEL) && ch->n_unit > 1 ? 2 : 1;
+}
+
+/* Memory of a thread for the values of a chain, block by block. */
+static size_t chain_bytes(const wk_plan *p) {
+    size_t most = 0;
+    for (int32_t i = 0; i < p->n_chain; i++) {
+        const wk_chain *ch = &p->chain[i];
+        const int32_t cols = units_of_block(ch) * ch->unit;
+        size_t n = 0;
+        for (int32_t j = 0; j < ch->n; j++) {
+            const int32_t dst = p->step[p->order[ch->first + j]].dst;
+            if (dst >= 0 && p->val[dst].in_chain && (size_t)p->val[dst].chain_at >= n) n = (size_t)p->val[dst].chain_at + 1;
+        }
+        n *= (size_t)(cols < ch->rows ? cols : ch->rows) * WK_TOK_BLOCK * sizeof(float);
+        if (n > most) most = n;
+    }
+    return most;
+}
 
 static int32_t units_per_ticket(const wk_chain *ch, size_t unit_bytes, size_t total, int n_thread,
                                 int32_t n_rows) {
     size_t want = total / (8 * (size_t)n_thread);
     want = want < TICKET_MIN ? TICKET_MIN : want > TICKET_MAX ? TICKET_MAX : want;
     int32_t per = unit_bytes ? (int32_t)(want / unit_bytes) : ch->n_unit;
-    if (n_rows > 1 || per < 1) per = 1; /* many rows: the smallest piece is work enough */
-    if ((n_rows > 1 && ch->unit % (2 * WK_PANEL)) || per > 1)
-        per += per % 2; /* pairs of panels for the tile */
+    if (n_rows > 1) return units_of_block(ch);
+    per = per < 1 ? 1 : per + (per > 1 && per % 2); /* pairs of panels */
     return per < ch->n_unit ? per : ch->n_unit;
 }
 
@@ -232,7 +261,7 @@ static void run_tickets(const wk_ctx *c, const wk_stage *st, const wk_cut *cut, 
     for (; ticket < end; i++) {
         const uint32_t next = i + 1 < cut->n_chain ? cut->chain[i + 1].first : cut->n_ticket;
         const uint32_t stop = end < next ? end : next;
-        const uint32_t step = cut->n_block == 1 && cut->n_rows <= LONG_RUNS ? stop - ticket : 1;
+        const uint32_t step = c->by_block ? 1 : stop - ticket;
         for (; ticket < stop; ticket += step)
             run_units(c, &c->x->plan->chain[st->chain_first + i], cut, i,
                       (int32_t)(ticket - cut->chain[i].first), (int32_t)step);
@@ -246,6 +275,7 @@ static void run_stage(wk_ctx *c, int32_t stage) {
     c->stage = stage;
     c->made = stage == x->region.made;
     if (!c->made) run_row_work(c, st);
+    c->by_block = st->chain_n && cut->n_rows > WK_CHAIN_ROWS;
     wk_ticket_it it = {0};
     uint32_t ticket;
     if (st->attn >= 0) {
@@ -352,7 +382,7 @@ static int value_bytes(const wk_exec *x, int32_t val, int32_t rows, size_t *byte
         return wk_fail(err, WICK_E_ARG, "value %d cannot be carried: the plan has %d", (int)val, (int)x->plan->n_val);
     const wk_val *v = &x->plan->val[val];
     const int32_t most = v->rows == WK_ROWS_TOK ? x->plan->max_tok : x->plan->max_out;
-    if (v->type != WK_VAL_F32 || v->off == SIZE_MAX || rows < 0 || rows > most)
+    if (v->type != WK_VAL_F32 || v->off == SIZE_MAX || v->in_chain || rows < 0 || rows > most)
         return wk_fail(err, WICK_E_ARG, "%d rows of value %d cannot be carried: f32 values of at most %d rows can", (int)rows,
                        (int)val, (int)most);
     *bytes = (size_t)rows * (size_t)v->dim * sizeof(float);
@@ -412,6 +442,7 @@ static size_t scratch_bytes(const wk_plan *p, size_t cols, size_t *part) {
         2 * up64(cols),
         up64(hd * 4), /* 8, 9 limits, cast */
         wk_attn_act_bytes(p, cols), /* 10 queries as A32, values as f32 */
+        chain_bytes(p), /* 11 values of chains */
     };
     size_t total = 64;
     for (size_t i = 0; i < WK_COUNT(sizes); i++) {
@@ -422,7 +453,7 @@ static size_t scratch_bytes(const wk_plan *p, size_t cols, size_t *part) {
 }
 
 static bool make_scratch(wk_scratch *s, const wk_plan *p, size_t cols) {
-    size_t at[11];
+    size_t at[12];
     s->base = wk_alloc_aligned(scratch_bytes(p, cols, at));
     if (!s->base) return false;
     uint8_t *b = s->base;
@@ -446,6 +477,7 @@ static bool make_scratch(wk_scratch *s, const wk_plan *p, size_t cols) {
     s->hi = b + at[8] + up64(cols);
     s->cast = b + at[9];
     wk_attn_place_act(s, b + at[10], p, cols);
+    s->chain = (float *)(void *)(b + at[11]);
     return true;
 }
 

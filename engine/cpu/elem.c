@@ -43,21 +43,22 @@ void wk_exec_pick(const wk_ctx *c, const wk_step *s, wk_range r) {
 void wk_exec_headrms(const wk_ctx *c, const wk_step *s, wk_range r) {
     const wk_exec *x = c->x;
     const float *w = (const float *)(const void *)x->w[s->w[0]].p;
-    for (int32_t t = r.t0; t < r.t1; t++)
-        for (int32_t i = r.r0; i < r.r1; i += s->head_dim)
-            x->dev->k.rms(wk_val_f32(c, s->dst, t) + i, NULL, wk_val_f32(c, s->src[0], t) + i, w,
-                          s->head_dim, s->eps);
+    const wk_piece dst = wk_val_piece(c, s->dst, r), src = wk_val_piece(c, s->src[0], r);
+    for (size_t t = 0; t < (size_t)(r.t1 - r.t0); t++)
+        for (int32_t i = 0; i < r.r1 - r.r0; i += s->head_dim)
+            x->dev->k.rms(dst.p + t * dst.ld + i, NULL, src.p + t * src.ld + i, w, s->head_dim, s->eps);
 }
 
 void wk_exec_rope(const wk_ctx *c, const wk_step *s, wk_range r) {
     const wk_exec *x = c->x;
     const int32_t n_rot = x->plan->rope[s->rope].n_rot, n_head = (r.r1 - r.r0) / s->head_dim;
-    for (int32_t t = r.t0; t < r.t1; t++) {
-        float *dst = wk_val_f32(c, s->dst, t) + r.r0;
-        const float *src = wk_val_f32(c, s->src[0], t) + r.r0;
-        if (dst != src) memcpy(dst, src, (size_t)(r.r1 - r.r0) * sizeof(float));
-        x->dev->k.rope[s->pairing](dst, x->cs[s->rope] + (size_t)t * (size_t)n_rot, n_head,
-                                   s->head_dim, n_rot);
+    const wk_piece dst = wk_val_piece(c, s->dst, r), src = wk_val_piece(c, s->src[0], r);
+    const float *cs = x->cs[s->rope] + (size_t)r.t0 * (size_t)n_rot;
+    for (size_t t = 0; t < (size_t)(r.t1 - r.t0); t++, cs += n_rot) {
+        float *y = dst.p + t * dst.ld;
+        const float *from = src.p + t * src.ld;
+        if (y != from) memcpy(y, from, (size_t)(r.r1 - r.r0) * sizeof(float));
+        x->dev->k.rope[s->pairing](y, cs, n_head, s->head_dim, n_rot);
     }
 }
 
@@ -107,12 +108,13 @@ void wk_exec_kvput(const wk_ctx *c, const wk_step *s, wk_range r) {
     const wk_exec *x = c->x;
     const int type = x->plan->kv_type, hd = s->head_dim;
     const size_t v_off = wk_kv_k_bytes(type, hd);
+    const wk_piece src = wk_val_piece(c, s->src[0], r);
     void *row = x->scratch[c->rank].cast;
     for (int32_t t = r.t0; t < r.t1; t++) {
         const int32_t pos = x->tok_pos[t];
         const uint32_t page = x->b->seq[x->tok_seq[t]].page[pos / WK_KV_PAGE];
         for (int32_t i = r.r0; i < r.r1; i += hd) {
-            if (x->dev->k.kv_cast[type](row, wk_val_f32(c, s->src[0], t) + i, hd))
+            if (x->dev->k.kv_cast[type](row, src.p + (size_t)(t - r.t0) * src.ld + (i - r.r0), hd))
                 __atomic_store_n(&x->b->bad_tok[t], 1,
                                  __ATOMIC_RELAXED); /* heads of a token belong to several threads */
             uint8_t *dst = wk_kv_head(x, page, s->layer, i / hd) + (s->which ? v_off : 0);
@@ -121,47 +123,58 @@ void wk_exec_kvput(const wk_ctx *c, const wk_step *s, wk_range r) {
     }
 }
 
+/* Rows of what a step writes and reads, piece by piece. */
+typedef struct pieces {
+    wk_piece dst, a, b;
+    int n, rows;
+} pieces;
+
+static pieces pieces_of(const wk_ctx *c, const wk_step *s, wk_range r) {
+    pieces p = {.dst = wk_val_piece(c, s->dst, r), .a = wk_val_piece(c, s->src[0], r), .n = r.r1 - r.r0, .rows = r.t1 - r.t0};
+    if (s->src[1] >= 0) p.b = wk_val_piece(c, s->src[1], r);
+    return p;
+}
+
 void wk_exec_bias(const wk_ctx *c, const wk_step *s, wk_range r) {
-    const wk_exec *x = c->x;
-    const float *b = (const float *)(const void *)x->w[s->w[0]].p;
-    for (int32_t t = r.t0; t < r.t1; t++)
-        x->dev->k.add(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0, b + r.r0,
-                      r.r1 - r.r0);
+    const float *b = (const float *)(const void *)c->x->w[s->w[0]].p;
+    pieces p = pieces_of(c, s, r);
+    for (int t = 0; t < p.rows; t++, p.dst.p += p.dst.ld, p.a.p += p.a.ld)
+        c->x->dev->k.add(p.dst.p, p.a.p, b + r.r0, p.n);
 }
 
 enum { ROWS_AHEAD = 8 };
 
 /* The same piece of a later row: pieces of 128 bytes at the distance of a row train no prefetcher (prompt of 512,
  * SmolLM2: the step's share 4.2 -> 2.2 %). */
-static void fetch_row(const wk_ctx *c, int32_t v, const wk_range *r, int32_t t) {
-    const float *p = wk_val_f32(c, v, t);
-    for (int32_t i = r->r0; i < r->r1; i += WK_PANEL) __builtin_prefetch(p + i, 0, 3);
+static void fetch_ahead(const wk_piece *v, int n) {
+    for (int i = 0; i < n; i += WK_PANEL) __builtin_prefetch(v->p + ROWS_AHEAD * v->ld + i, 0, 3);
 }
 
 void wk_exec_add(const wk_ctx *c, const wk_step *s, wk_range r) {
-    const int32_t fetched = r.r1 - r.r0 <= 4 * WK_PANEL ? r.t1 - ROWS_AHEAD : r.t0;
-    for (int32_t t = r.t0; t < r.t1; t++) {
-        for (int i = 0; i < 2 && t < fetched; i++) fetch_row(c, s->src[i], &r, t + ROWS_AHEAD);
-        c->x->dev->k.add(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0,
-                         wk_val_f32(c, s->src[1], t) + r.r0, r.r1 - r.r0);
+    pieces p = pieces_of(c, s, r);
+    const int fetched = p.n <= 4 * WK_PANEL ? p.rows - ROWS_AHEAD : 0;
+    for (int t = 0; t < p.rows; t++, p.dst.p += p.dst.ld, p.a.p += p.a.ld, p.b.p += p.b.ld) {
+        if (t < fetched && p.a.ld > (size_t)p.n) fetch_ahead(&p.a, p.n);
+        if (t < fetched && p.b.ld > (size_t)p.n) fetch_ahead(&p.b, p.n);
+        c->x->dev->k.add(p.dst.p, p.a.p, p.b.p, p.n);
     }
 }
 
 void wk_exec_lora(const wk_ctx *c, const wk_step *s, wk_range r) {
-    for (int32_t t = r.t0; t < r.t1; t++)
-        c->x->dev->k.fma(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0,
-                         wk_val_f32(c, s->src[1], t) + r.r0, s->scale, r.r1 - r.r0);
+    pieces p = pieces_of(c, s, r);
+    for (int t = 0; t < p.rows; t++, p.dst.p += p.dst.ld, p.a.p += p.a.ld, p.b.p += p.b.ld)
+        c->x->dev->k.fma(p.dst.p, p.a.p, p.b.p, s->scale, p.n);
 }
 
 void wk_exec_glu(const wk_ctx *c, const wk_step *s, wk_range r) {
-    for (int32_t t = r.t0; t < r.t1; t++)
-        c->x->dev->k.glu[s->fn](wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0,
-                                wk_val_f32(c, s->src[1], t) + r.r0, r.r1 - r.r0);
+    pieces p = pieces_of(c, s, r);
+    for (int t = 0; t < p.rows; t++, p.dst.p += p.dst.ld, p.a.p += p.a.ld, p.b.p += p.b.ld)
+        c->x->dev->k.glu[s->fn](p.dst.p, p.a.p, p.b.p, p.n);
 }
 
 void wk_exec_softcap(const wk_ctx *c, const wk_step *s, wk_range r) {
     const float inv = (float)(1.0 / (double)s->softcap);
-    for (int32_t t = r.t0; t < r.t1; t++)
-        c->x->dev->k.softcap(wk_val_f32(c, s->dst, t) + r.r0, wk_val_f32(c, s->src[0], t) + r.r0,
-                             s->softcap, inv, r.r1 - r.r0);
+    pieces p = pieces_of(c, s, r);
+    for (int t = 0; t < p.rows; t++, p.dst.p += p.dst.ld, p.a.p += p.a.ld)
+        c->x->dev->k.softcap(p.dst.p, p.a.p, s->softcap, inv, p.n);
 }

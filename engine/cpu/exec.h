@@ -66,6 +66,7 @@ typedef struct wk_scratch {
     void *cast;       /* [hd] in the cache type */
     wk_act q8;        /* Q8_0 cache: the queries as A32, [cols] */
     float *wide;      /* Q8_0 cache: [64][hd] values of a page */
+    float *chain;     /* values in_chain: [chain_at][WK_TOK_BLOCK][columns of the range] */
     wk_clock clock;
     uint8_t *base;    /* what is freed */
 } wk_scratch;
@@ -110,6 +111,7 @@ typedef struct wk_ctx {
     wk_exec *x;
     int rank, stage;
     bool redundant;
+    bool by_block; /* of more than WK_CHAIN_ROWS rows a chain makes those of a range: its own values are the thread's */
     bool made; /* products of the stage by oneDNN are there */
 } wk_ctx;
 
@@ -128,6 +130,12 @@ void *wk_val_at(const wk_ctx *c, int32_t v);
 static inline float *wk_val_f32(const wk_ctx *c, int32_t v, int32_t t) {
     return (float *)wk_val_at(c, v) + (size_t)t * (size_t)c->x->plan->val[v].dim;
 }
+/* What a range names of a value: row r.t0 + i, column r.r0 + j at p[i * ld + j]. */
+typedef struct wk_piece {
+    float *p;
+    size_t ld;
+} wk_piece;
+wk_piece wk_val_piece(const wk_ctx *c, int32_t v, wk_range r);
 /* A value as activations, quantised or f32. */
 wk_act wk_val_act(const wk_ctx *c, int32_t v);
 

@@ -4,7 +4,7 @@
 
 #include "engine/cpu/exec.h"
 
-enum { PAIR = 2 }; /* panels of a tile, at most */
+enum { PAIR = 2, MAX_CLOSE = 256 }; /* panels of a tile, at most; rows so far apart stay in L1 and L2 together */
 
 typedef struct mm {
     const wk_ctx *c;
@@ -34,13 +34,14 @@ static void get_piece(const mm *m, wk_panel dst[PAIR], const uint8_t *w, int np,
 }
 
 /* Panels first .. first+np-1 (np = 1 or 2) for tokens t0 .. t1-1 into dst (row of token t0), ld apart. Sums of several pieces
- * wait in a block of their own: rows of dst may lie a power of two apart, where they push each other out. */
+ * wait in a block of their own: rows of dst may lie a power of two apart, where they push each other out; not those
+ * of a block. */
 static void panels_gemm(const mm *m, int32_t first, int np, int32_t t0, int32_t t1, float *dst,
                         size_t ld) {
     wk_panel panel[PAIR];
     const uint8_t *w = m->p->p + (size_t)first * m->p->panel_bytes;
     const int kc = piece_of(m), cols = m->g->cols;
-    const bool apart = kc < m->w->k;
+    const bool apart = kc < m->w->k && ld > MAX_CLOSE;
     float *y = apart ? m->c->x->scratch[m->c->rank].acc_rows : dst;
     const size_t ly = apart ? (size_t)np * WK_PANEL : ld;
     for (int k0 = 0; k0 < m->w->k; k0 += kc) {
@@ -83,17 +84,17 @@ static void panels(const mm *m, int32_t panel, int32_t n, int32_t t0, int32_t t1
     }
 }
 
-/* Tokens t0 .. t1-1, at most WK_TOK_BLOCK. The last panel of a matrix whose rows 16 does not divide goes through a
+/* Tokens t0 .. t1-1, at most WK_TOK_BLOCK, into dst (row of token t0, column of row r0). The last panel of a matrix whose rows 16 does not divide goes through a
  * buffer. */
 static void token_block(const mm *m, wk_range r, float *dst, size_t ld) {
     const int32_t end = r.r1 == m->w->n_row ? m->w->n_row / WK_PANEL : r.r1 / WK_PANEL;
     const int32_t first = r.r0 / WK_PANEL, rest = r.r1 - end * WK_PANEL;
     float *tail = m->c->x->scratch[m->c->rank].tail;
-    if (end > first) panels(m, first, end - first, r.t0, r.t1, dst + r.r0, ld);
+    if (end > first) panels(m, first, end - first, r.t0, r.t1, dst, ld);
     if (rest <= 0) return;
     panels(m, end, 1, r.t0, r.t1, tail, WK_PANEL);
     for (int32_t t = 0; t < r.t1 - r.t0; t++)
-        memcpy(dst + (size_t)t * ld + (size_t)end * WK_PANEL, tail + (size_t)t * WK_PANEL,
+        memcpy(dst + (size_t)t * ld + (size_t)(end * WK_PANEL - r.r0), tail + (size_t)t * WK_PANEL,
                (size_t)rest * sizeof(float));
 }
 
@@ -105,6 +106,7 @@ void wk_exec_matmul(const wk_ctx *c, const wk_step *s, wk_range r) {
     m.g = &x->dev->k.gemm[wk_formats[m.w->fmt].kind];
     for (int32_t t = r.t0; t < r.t1; t += WK_TOK_BLOCK) {
         const wk_range b = {r.r0, r.r1, t, r.t1 - t < WK_TOK_BLOCK ? r.t1 : t + WK_TOK_BLOCK};
-        token_block(&m, b, wk_val_f32(c, s->dst, t), (size_t)x->plan->val[s->dst].dim);
+        const wk_piece dst = wk_val_piece(c, s->dst, b);
+        token_block(&m, b, dst.p, dst.ld);
     }
 }

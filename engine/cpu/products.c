@@ -24,7 +24,7 @@ static bool is_float(int fmt) {
 }
 
 bool wk_product_is(const wk_exec *x, const wk_step *s) {
-    if (s->op != WK_OP_matmul) return false;
+    if (s->op != WK_OP_matmul || x->plan->val[s->dst].in_chain) return false;
     const wk_weight *w = &x->plan->weight[s->w[0]];
     return is_float(w->fmt) && w->lora_of < 0;
 }

@@ -494,7 +494,7 @@ static int fill_plan(build *b, const wk_store *s, const wk_plan_options *o, wk_b
     WK_TRY(take_weights(b, s, o, w, err));
     WK_TRY(emit_all(b, err));
     WK_TRY(wk_stage_build(b->p, o->ungrouped, err));
-    return wk_slots_place(b->p, o->keep, err);
+    return wk_slots_place(b->p, o->keep, o->whole, err);
 }
 
 /* Blocks of a Q8_0 cache lie inside a head. */

@@ -52,11 +52,15 @@ typedef struct wk_val {
     int32_t stage_def, stage_last;
     bool in_row;                    /* written by the row work of its stage */
     bool escapes;                   /* in_row, and read by a later stage */
+    bool in_chain;                  /* written and read by one chain alone: off holds WK_CHAIN_ROWS rows; of more, a
+                                     * chain makes a block at a time, in memory of the thread's own */
+    int32_t chain_at;               /* in_chain: its place among those of its chain */
     size_t off, bytes;              /* shared arena, for the plan's max_tok / max_out */
     size_t priv_off;                /* in_row: per-thread arena, for WK_REDUNDANT rows */
 } wk_val;
 
 enum { WK_REDUNDANT = 2 }; /* with at most this many rows every thread does the row work for itself */
+enum { WK_CHAIN_ROWS = 8 }; /* up to so many rows pieces of a chain are taken together, as wide as they come */
 
 typedef struct wk_step {
     uint16_t op;
@@ -129,6 +133,7 @@ typedef struct wk_plan_options {
     int32_t max_out; /* rows whose logits are wanted, 1 .. max_tok */
     int32_t kv_type;
     bool keep;       /* slots: KEEP (every value its own memory) instead of REUSE */
+    bool whole;      /* slots: no value in_chain, for who runs the plan step by step over all rows */
     bool ungrouped;  /* stages of one step each: for the test that grouping changes no bit */
     bool f32_act;    /* no quant steps: every matrix takes f32 values. Not for wk_backend_ops */
     const wk_adapter *adapter; /* n_adapter of them, added up in this order */

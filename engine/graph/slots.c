@@ -5,7 +5,10 @@
  * five stages a layer the pattern repeats, and first fit reaches the same sum as the largest stage.
  *
  * In place: an element-wise or head step takes the memory of a source that its own chain wrote and nobody
- * reads later. Row work never does: done redundantly, its source and its result are in different arenas. */
+ * reads later. Row work never does: done redundantly, its source and its result are in different arenas.
+ *
+ * In a chain: what one chain writes and reads needs no memory of all rows. So that it stays apart, what leaves the
+ * chain is not made in its place (gate and up of a feed-forward layer: two thirds of the bytes of a prompt). */
 #include "engine/graph/slots.h"
 
 #include <string.h>
@@ -44,7 +47,8 @@ size_t wk_val_bytes(int type, int32_t dim, size_t rows) {
 }
 
 static size_t rows_of(const wk_plan *p, const wk_val *v) {
-    return (size_t)(v->rows == WK_ROWS_TOK ? p->max_tok : p->max_out);
+    const int32_t n = v->rows == WK_ROWS_TOK ? p->max_tok : p->max_out;
+    return (size_t)(v->in_chain && n > WK_CHAIN_ROWS ? WK_CHAIN_ROWS : n);
 }
 
 /* ---- values that share memory ------------------------------------------------------------------- */
@@ -54,6 +58,7 @@ typedef struct slotter {
     int32_t *root;  /* [n_val] the value whose memory it is */
     int32_t *until; /* [n_val] last stage of the whole group, at its root */
     int32_t *chain; /* [n_val] chain that writes it, -1: row work or attention */
+    int32_t *count; /* [n_chain] values in it that have memory of their own */
 } slotter;
 
 static bool is_same_size(const wk_val *a, const wk_val *b) {
@@ -70,13 +75,22 @@ static void alias_step(slotter *s, int32_t step) {
         if (s->chain[st->src[i]] < 0 || s->chain[st->src[i]] != s->chain[st->dst] ||
             v->last != step)
             continue;
-        if (!is_same_size(v, &s->p->val[st->dst])) continue;
+        const wk_val *dst = &s->p->val[st->dst];
+        if (!is_same_size(v, dst) || v->in_chain != dst->in_chain) continue;
         s->root[st->dst] = s->root[st->src[i]];
         return;
     }
 }
 
-static void find_groups(slotter *s, bool keep) {
+/* But what becomes logits is made where they are. */
+static void find_in_chain(slotter *s, bool none) {
+    wk_plan *p = s->p;
+    for (int32_t i = 0; i < p->n_val; i++)
+        p->val[i].in_chain = !none && s->chain[i] >= 0 && s->chain[i] != s->chain[p->logits] && p->val[i].last >= 0 &&
+                             p->val[i].stage_last == p->val[i].stage_def;
+}
+
+static void find_groups(slotter *s, bool keep, bool whole) {
     const wk_plan *p = s->p;
     for (int32_t i = 0; i < p->n_val; i++) {
         s->root[i] = i;
@@ -87,6 +101,7 @@ static void find_groups(slotter *s, bool keep) {
             const int32_t dst = p->step[p->order[p->chain[c].first + i]].dst;
             if (dst >= 0) s->chain[dst] = c;
         }
+    find_in_chain(s, keep || whole);
     for (int32_t i = 0; i < p->n_step && !keep; i++) alias_step(s, i);
     for (int32_t i = 0; i < p->n_val; i++) {
         const int32_t r = s->root[i], last = p->val[i].stage_last;
@@ -159,6 +174,15 @@ static int place_shared(slotter *s, bool keep, wk_err *err) {
     return rc;
 }
 
+/* Places among the values of a chain. */
+static void number_in_chains(slotter *s) {
+    for (int32_t i = 0; i < s->p->n_val; i++) {
+        wk_val *v = &s->p->val[i];
+        if (!v->in_chain) continue;
+        v->chain_at = s->root[i] == i ? s->count[s->chain[i]]++ : s->p->val[s->root[i]].chain_at;
+    }
+}
+
 /* ---- private arenas ----------------------------------------------------------------------------- */
 
 /* Row work of a stage is a handful of values: they simply follow each other. */
@@ -179,25 +203,28 @@ static int place_private(wk_plan *p, wk_err *err) {
     return WICK_OK;
 }
 
-int wk_slots_place(wk_plan *p, bool keep, wk_err *err) {
+int wk_slots_place(wk_plan *p, bool keep, bool whole, wk_err *err) {
     const size_t n = (size_t)p->n_val;
     slotter s = {.p = p,
                  .root = wk_new_n(int32_t, n),
                  .until = wk_new_n(int32_t, n),
-                 .chain = wk_new_n(int32_t, n)};
+                 .chain = wk_new_n(int32_t, n),
+                 .count = wk_new_n(int32_t, (size_t)p->n_chain + 1)};
     int rc = WICK_OK;
-    if (!s.root || !s.until || !s.chain) {
+    if (!s.root || !s.until || !s.chain || !s.count) {
         rc = wk_fail(err, WICK_E_NOMEM, "no memory to place %zu values", n);
         goto out;
     }
+    find_groups(&s, keep, whole);
     for (int32_t i = 0; i < p->n_val; i++)
         p->val[i].bytes = wk_val_bytes(p->val[i].type, p->val[i].dim, rows_of(p, &p->val[i]));
-    find_groups(&s, keep);
+    number_in_chains(&s);
     if ((rc = place_shared(&s, keep, err))) goto out;
     rc = place_private(p, err);
 out:
     wk_free(s.root);
     wk_free(s.until);
     wk_free(s.chain);
+    wk_free(s.count);
     return rc;
 }

@@ -8,8 +8,9 @@
 #include "engine/base/err.h"
 #include "engine/graph/plan.h"
 
-/* off = SIZE_MAX: the value lives in the caller's batch.logits. keep: every value has memory of its own.
- * Fills off, bytes, priv_off, arena_bytes, priv_bytes. Errors: E_NOMEM, E_FIT (the sum overflows). */
-int wk_slots_place(wk_plan *p, bool keep, wk_err *err);
+/* off = SIZE_MAX: the value lives in the caller's batch.logits. keep: every value has memory of its own, for all rows;
+ * whole: all rows of every value. Fills in_chain, chain_at, off, bytes, priv_off, arena_bytes, priv_bytes.
+ * Errors: E_NOMEM, E_FIT (the sum overflows). */
+int wk_slots_place(wk_plan *p, bool keep, bool whole, wk_err *err);
 
 #endif

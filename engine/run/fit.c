@@ -192,6 +192,7 @@ int wk_fit_devices(wk_fit *out, wk_plan **plan, wk_offload *off, const wk_store 
     wk_plan_options o = {.max_tok = c->n_batch,
                          .max_out = c->max_seqs > 16 ? c->max_seqs : 16,
                          .kv_type = c->kv_type,
+                         .whole = c->cpu.onednn || (c->device && strcmp(c->device, "cpu") != 0),
                          .adapter = c->adapter,
                          .n_adapter = c->n_adapter};
     if (o.max_out > o.max_tok) o.max_out = o.max_tok;

@@ -179,7 +179,7 @@ static int set_plan(wk_kbench *b, const wk_kbench_options *o, wk_err *err) {
                         .weight_bytes = row_bytes * (size_t)o->n_row};
     set_values(b, o);
     set_steps(b, o);
-    return wk_slots_place(&b->plan, false, err);
+    return wk_slots_place(&b->plan, false, true, err);
 }
 
 /* ---- device -------------------------------------------------------------------------------------- */

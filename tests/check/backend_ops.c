@@ -87,7 +87,7 @@ static bool finish(bc *c, hand *h) {
     wk_err err = {0};
     h->p.logits = add_step(h, step_of(WK_OP_pick, h->out, -1), WK_VAL_F32, WK_ROWS_OUT, N_VOCAB);
     for (int32_t i = 0; i < h->p.n_step; i++) h->step[i].layer = 0;
-    if (wk_stage_build(&h->p, true, &err) || wk_slots_place(&h->p, false, &err)) {
+    if (wk_stage_build(&h->p, true, &err) || wk_slots_place(&h->p, false, true, &err)) {
         bc_fail(c, "%s", err.message);
         return false;
     }

@@ -9,8 +9,14 @@
 
 static const char *const tiny[] = {"llama", "qwen2", "qwen3", "gemma3"};
 
-static wk_plan *plan_of(const wk_store *s, bool keep, bool ungrouped) {
-    const wk_plan_options o = {.max_tok = 23, .max_out = 3, .keep = keep, .ungrouped = ungrouped};
+enum { KEEP = 1, UNGROUPED = 2, WHOLE = 4, N_MODE = 8 };
+
+static wk_plan *plan_of(const wk_store *s, int mode) {
+    const wk_plan_options o = {.max_tok = 23,
+                               .max_out = 3,
+                               .keep = mode & KEEP,
+                               .ungrouped = mode & UNGROUPED,
+                               .whole = mode & WHOLE};
     wk_plan *p = NULL;
     wk_err err = {0};
     if (wk_plan_build(&p, s, &o, &err)) fail_msg("%s", err.message);
@@ -40,7 +46,8 @@ static void check_shared(const wk_plan *p, bool keep) {
     size_t end = 0;
     for (int32_t b = 0; b < p->n_val; b++) {
         const wk_val *y = &p->val[b];
-        assert_true(y->bytes == wk_val_bytes(y->type, y->dim, y->rows == WK_ROWS_TOK ? 23 : 3));
+        const size_t rows = y->in_chain ? WK_CHAIN_ROWS : 23;
+        assert_true(y->bytes == wk_val_bytes(y->type, y->dim, y->rows == WK_ROWS_TOK ? rows : 3));
         if (y->off == SIZE_MAX) continue;
         assert_int_equal(y->off % 128, 0);
         assert_true(y->off + y->bytes <= p->arena_bytes);
@@ -54,6 +61,41 @@ static void check_shared(const wk_plan *p, bool keep) {
         }
     }
     assert_true(p->arena_bytes - end < 128);
+}
+
+/* Step that reads or writes a value outside of the chain that writes it, -1: none. */
+static int32_t outside(const wk_plan *p, int32_t v) {
+    const int32_t c = chain_of(p, v);
+    for (int32_t i = 0; i < p->n_step; i++) {
+        bool in = false, uses = p->step[i].dst == v;
+        for (int j = 0; j < 3; j++) uses |= p->step[i].src[j] == v;
+        for (int32_t j = 0; c >= 0 && j < p->chain[c].n; j++) in |= p->order[p->chain[c].first + j] == i;
+        if (uses && !in) return i;
+    }
+    return -1;
+}
+
+/* What is in a chain is nowhere else; two that live at once are in different places, and those are counted from 0. */
+static void check_chains(const wk_plan *p, int mode) {
+    int32_t n = 0;
+    for (int32_t b = 0; b < p->n_val; b++) {
+        const wk_val *y = &p->val[b];
+        if (!y->in_chain) continue;
+        n++;
+        assert_false(mode & (KEEP | WHOLE));
+        assert_int_equal(outside(p, b), -1);
+        assert_false(y->in_row);
+        assert_true(y->off != SIZE_MAX);
+        bool below = y->chain_at == 0;
+        for (int32_t a = 0; a < b; a++) {
+            const wk_val *x = &p->val[a];
+            if (!x->in_chain || chain_of(p, a) != chain_of(p, b)) continue;
+            below |= x->chain_at == y->chain_at - 1 || x->chain_at == y->chain_at;
+            if (x->chain_at == y->chain_at) assert_true(may_share(p, a, b));
+        }
+        assert_true(below);
+    }
+    if (!(mode & (KEEP | WHOLE | UNGROUPED))) assert_true(n >= p->n_layer * 6); /* q, k, v, gate, up, what is added */
 }
 
 static void check_private(const wk_plan *p) {
@@ -75,10 +117,11 @@ static void check_private(const wk_plan *p) {
 static void test_no_overlap(void **state) {
     (void)state;
     for (size_t i = 0; i < WK_COUNT(tiny); i++)
-        for (int mode = 0; mode < 4; mode++) {
+        for (int mode = 0; mode < N_MODE; mode++) {
             wk_store *s = nano_open_tiny(tiny[i]);
-            wk_plan *p = plan_of(s, mode & 1, mode & 2);
-            check_shared(p, mode & 1);
+            wk_plan *p = plan_of(s, mode);
+            check_shared(p, mode & KEEP);
+            check_chains(p, mode);
             check_private(p);
             wk_plan_free(p);
             wk_store_close(s);
@@ -89,9 +132,9 @@ static void test_no_overlap(void **state) {
 static void test_logits_are_outside(void **state) {
     (void)state;
     for (size_t i = 0; i < WK_COUNT(tiny); i++)
-        for (int keep = 0; keep < 2; keep++) {
+        for (int keep = 0; keep <= KEEP; keep++) {
             wk_store *s = nano_open_tiny(tiny[i]);
-            wk_plan *p = plan_of(s, keep, false);
+            wk_plan *p = plan_of(s, keep);
             int32_t n = 0;
             assert_true(p->val[p->logits].off == SIZE_MAX);
             for (int32_t v = 0; v < p->n_val; v++) n += p->val[v].off == SIZE_MAX;
@@ -107,7 +150,7 @@ static void test_logits_are_outside(void **state) {
 static void test_reuse(void **state) {
     (void)state;
     wk_store *s = nano_open_tiny("gemma3");
-    wk_plan *reuse = plan_of(s, false, false), *keep = plan_of(s, true, false);
+    wk_plan *reuse = plan_of(s, WHOLE), *keep = plan_of(s, KEEP), *chains = plan_of(s, 0);
     size_t most = 0;
     for (int32_t st = 0; st < reuse->n_stage; st++) {
         size_t sum = 0; /* bytes alive in this stage, were nothing done in place */
@@ -120,30 +163,38 @@ static void test_reuse(void **state) {
     }
     assert_true(reuse->arena_bytes <= most);
     assert_true(keep->arena_bytes > 5 * reuse->arena_bytes);
+    assert_true(chains->arena_bytes < reuse->arena_bytes);
+    wk_plan_free(chains);
     wk_plan_free(reuse);
     wk_plan_free(keep);
     wk_store_close(s);
 }
 
-/* In place: q, its norm and its rope are one memory; the residual, read by another step later, is not. */
-static void test_in_place(void **state) {
-    (void)state;
+/* In place: q, its norm and its rope are one memory; the residual, read by another step later, is not. What leaves a
+ * chain is in the place of what does not only where all rows are asked for. */
+static void check_in_place(int mode) {
     wk_store *s = nano_open_tiny("qwen3");
-    wk_plan *p = plan_of(s, false, false);
+    wk_plan *p = plan_of(s, mode);
     int n = 0;
     for (int32_t i = 0; i < p->n_step; i++) {
         const wk_step *st = &p->step[i];
         if (st->op == WK_OP_rope || st->op == WK_OP_headrms || st->op == WK_OP_glu ||
             st->op == WK_OP_add) {
-            assert_true(p->val[st->dst].off == p->val[st->src[0]].off);
-            n++;
+            const wk_val *dst = &p->val[st->dst], *src = &p->val[st->src[0]];
+            assert_true((dst->off == src->off) == (dst->in_chain == src->in_chain));
+            n += dst->off == src->off;
         }
         if (st->op == WK_OP_add) assert_true(p->val[st->dst].off != p->val[st->src[1]].off);
         if (st->op == WK_OP_rms) assert_true(p->val[st->dst].off != p->val[st->src[0]].off);
     }
-    assert_int_equal(n, 2 * 7);
+    assert_int_equal(n, 2 * (mode & WHOLE ? 7 : 3)); /* else: the norm of q, norm and rope of k */
     wk_plan_free(p);
     wk_store_close(s);
+}
+static void test_in_place(void **state) {
+    (void)state;
+    check_in_place(0);
+    check_in_place(WHOLE);
 }
 
 /* A value that is read again later in its chain must outlive the step between: v2 may not take the place of v1. */
@@ -167,10 +218,14 @@ static void test_read_twice_in_a_chain(void **state) {
                  .max_tok = 23,
                  .max_out = 3};
     assert_int_equal(wk_stage_build(&p, false, NULL), WICK_OK);
-    assert_int_equal(wk_slots_place(&p, false, NULL), WICK_OK);
+    assert_int_equal(wk_slots_place(&p, false, false, NULL), WICK_OK);
     assert_int_equal(p.n_stage, 2);
     check_shared(&p, false);
     assert_true(val[2].off != val[1].off);
+    assert_true(val[1].in_chain && val[2].in_chain && val[2].chain_at != val[1].chain_at);
+    assert_true(!val[3].in_chain && val[3].off != val[2].off && val[3].off != val[1].off);
+    assert_int_equal(wk_slots_place(&p, false, true, NULL), WICK_OK);
+    assert_true(!val[1].in_chain && val[2].off != val[1].off);
     assert_true(val[3].off == val[2].off);
     wk_free(p.order);
     wk_free(p.chain);
