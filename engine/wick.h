@@ -65,6 +65,8 @@ typedef struct wick_model_options {
 } wick_model_options;
 #define WICK_MODEL_OPTIONS_INIT {sizeof(wick_model_options), 0, 0}
 
+enum { WICK_N_BATCH = 256, WICK_N_BATCH_DEVICE = 512 }; /* of the CPU alone; with a device beside it */
+
 enum { WICK_KV_DEFAULT, WICK_KV_F16, WICK_KV_F32, WICK_KV_BF16, WICK_KV_Q8_0 };
 
 typedef struct wick_engine_options {
@@ -75,7 +77,7 @@ typedef struct wick_engine_options {
     int32_t max_seqs;  /* sequences in a batch; 0: 8 */
     int32_t max_queue; /* requests that may wait; 0: 64 */
     int32_t threads;   /* 0: min(physical cores, affinity, cgroup quota) */
-    int32_t n_batch;   /* tokens of one step, prompt chunk at most; 0: 512 */
+    int32_t n_batch;   /* tokens of one step, prompt chunk at most; 0: WICK_N_BATCH... */
     int32_t no_prefix_cache; /* 1: prompts are always computed */
     int32_t no_fit_check;    /* 1: do not compare the need with the memory available */
     /* NULL or "cpu"; "auto": the first GPU that can be used, else the cpu and a warning of the log; "cuda", "cuda:1", or

@@ -35,12 +35,13 @@ static wick_status config_of(wk_engine_config *c, const wick_engine_options *o, 
     WK_TRY(wk_check_range("threads", o->threads, 0, 1024, err));
     WK_TRY(wk_check_range("n_batch", o->n_batch, 0, 4096, err));
     WK_TRY(wk_check_range("gpu_layers", o->gpu_layers, WK_OFFLOAD_NONE, 1 << 16, err));
+    const bool is_cpu = !o->device || strcmp(o->device, "cpu") == 0;
     *c = (wk_engine_config){.n_ctx = o->n_ctx,
                             .kv_tokens = o->kv_tokens,
                             .max_seqs = o->max_seqs ? o->max_seqs : 8,
                             .max_queue = o->max_queue ? o->max_queue : 64,
                             .threads = o->threads,
-                            .n_batch = o->n_batch ? o->n_batch : 512,
+                            .n_batch = o->n_batch ? o->n_batch : is_cpu ? WICK_N_BATCH : WICK_N_BATCH_DEVICE,
                             .prefix_cache = !o->no_prefix_cache,
                             .fit_check = !o->no_fit_check,
                             .device = o->device,

@@ -286,8 +286,14 @@ static wk_bench_row *pass_row(wk_bench *b, const work *w, const char *name) {
     return r;
 }
 
+/* Tokens of a step. */
+static int64_t chunk_of(const wk_bench *b) {
+    if (b->args->v[WK_ARG_BATCH].given) return b->args->v[WK_ARG_BATCH].i;
+    return b->n_target && !b->target[b->use].is_cpu ? WICK_N_BATCH_DEVICE : WICK_N_BATCH;
+}
+
 static void prefill_rows(wk_bench *b) {
-    const int64_t chunk = b->args->v[WK_ARG_BATCH].given ? b->args->v[WK_ARG_BATCH].i : 512;
+    const int64_t chunk = chunk_of(b);
     for (int i = 0; i < b->wish.pp.n; i++) {
         char name[48];
         const int32_t n = b->wish.pp.v[i];

@@ -142,8 +142,8 @@ char *wk_strdup_n(const char *p, size_t n) {
 
 static bool map_pages(wk_pages *m, size_t n, int advice) {
     *m = (wk_pages){0};
-    size_t whole, all;
-    if (!wk_align(&whole, n ? n : 1, HUGE_PAGE) || !wk_add(&all, whole, HUGE_PAGE)) return false;
+    size_t all;
+    if (!wk_align(&all, n ? n : 1, HUGE_PAGE) || !wk_add(&all, all, HUGE_PAGE)) return false;
     if (must_fail()) return false;
     void *base = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return false;
@@ -152,8 +152,9 @@ static bool map_pages(wk_pages *m, size_t n, int advice) {
     m->base_n = all;
     m->p = (uint8_t *)base + skip;
     m->n = n;
-    if (n >= HUGE_PAGE)
-        (void)madvise(m->p, whole, advice); /* a wish: 4 KiB pages work too */
+    const size_t whole = n / HUGE_PAGE * HUGE_PAGE; /* behind it small pages, so that no more is taken than asked for */
+    if (whole) (void)madvise(m->p, whole, advice); /* a wish: 4 KiB pages work too */
+    (void)madvise(m->p + whole, all - skip - whole, MADV_NOHUGEPAGE);
     counted();
     return true;
 }

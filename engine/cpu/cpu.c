@@ -616,9 +616,9 @@ out:
     return rc;
 }
 
-/* What a mapping takes when all of it is touched: huge pages are whole ones (arena.c). */
+/* What a mapping takes when all of it is touched (arena.c). */
 static size_t mapped(size_t n) {
-    const size_t huge = (size_t)2 << 20, page = n < huge ? 4096 : huge;
+    const size_t page = 4096;
     return n > SIZE_MAX - page ? n : (n + page - 1) / page * page;
 }
 

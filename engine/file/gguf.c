@@ -130,15 +130,19 @@ static int read_fixed(gguf *g, uint32_t type, uint64_t n) {
 /* n strings; those of one-dimensional arrays are noted, they are asked for by number later. */
 static int read_strings(gguf *g, uint64_t n, bool note) {
     WK_TRY(check_count(g, n, 8));
+    const size_t first = wk_rd_at(&g->r);
     for (uint64_t i = 0; i < n; i++) {
-        const size_t at = wk_rd_at(&g->r);
+        const size_t at = wk_rd_at(&g->r) - first;
         wk_str s;
         if (!wk_rd_str(&g->r, &s)) return truncated(g);
         if (!note) continue;
+        if (at > UINT32_MAX)
+            return FAIL_RECORD(g, WICK_E_UNSUPPORTED, "an array of strings is longer than 4 GiB, at string %llu of %llu",
+                               (unsigned long long)i, (unsigned long long)n);
         if (g->fill) {
             if (g->n_str == g->s->n_str)
                 return wk_fail(g->err, WICK_E_IO, "changed while it was read");
-            g->s->str_off[g->n_str] = at;
+            g->s->str_off[g->n_str] = (uint32_t)at;
         }
         g->n_str++;
     }

@@ -198,7 +198,7 @@ static void put_array(writer *w, const wk_store *s, const wk_meta_rec *m) {
     for (size_t i = 0; i < m->n && !w->full; i++) {
         put_text(w, i ? ", " : " ");
         if (m->elem == WK_META_STR)
-            put_quoted(w, str_at(s->p + s->str_off[m->first_str + i]));
+            put_quoted(w, str_at(s->p + m->val_at + s->str_off[m->first_str + i]));
         else
             put_number(w, m->elem, s->p + m->val_at + i * types[m->elem].bytes);
     }
@@ -292,7 +292,7 @@ int wk_meta_array(const wk_store *s, const char *key, wk_array *out, wk_err *err
     if (!m) return 0;
     if (m->type != WK_META_ARRAY || m->elem == WK_META_ARRAY)
         return refuse(s, m, err, "a one-dimensional array");
-    *out = (wk_array){.type = m->elem, .n = m->n, .p = s->p + m->val_at, .base = s->p};
+    *out = (wk_array){.type = m->elem, .n = m->n, .p = s->p + m->val_at};
     if (m->elem == WK_META_STR) out->str_off = s->str_off + m->first_str;
     return 1;
 }
@@ -317,5 +317,5 @@ double wk_array_real(const wk_array *a, size_t i) {
 
 wk_str wk_array_str(const wk_array *a, size_t i) {
     assert(i < a->n && a->type == WK_META_STR);
-    return a->str_off ? str_at(a->base + a->str_off[i]) : (wk_str){"", 0};
+    return a->str_off ? str_at(a->p + a->str_off[i]) : (wk_str){"", 0};
 }

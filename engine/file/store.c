@@ -180,7 +180,7 @@ int wk_store_reserve(wk_store *s, wk_err *err) {
     }
     s->meta = wk_new_n(wk_meta_rec, s->n_meta);
     s->tensor = wk_new_n(wk_tensor, s->n_tensor);
-    s->str_off = wk_new_n(uint64_t, s->n_str);
+    s->str_off = wk_new_n(uint32_t, s->n_str);
     s->by_key = wk_new_n(uint32_t, s->n_meta);
     s->by_name = wk_new_n(uint32_t, s->n_tensor);
     s->tmp = wk_new_n(uint32_t, n_tmp);

@@ -80,9 +80,8 @@ int wk_meta_str(const wk_store *s, const char *key, wk_str *out, wk_err *err);
 typedef struct wk_array {
     int type;
     size_t n;
-    const uint8_t *p;        /* fixed-size elements */
-    const uint64_t *str_off; /* strings: offsets of their length fields in the mapping */
-    const uint8_t *base;
+    const uint8_t *p;        /* the elements, in the mapping */
+    const uint32_t *str_off; /* strings: offsets of their length fields from p */
 } wk_array;
 int wk_meta_array(const wk_store *s, const char *key, wk_array *out, wk_err *err);
 int64_t wk_array_int(const wk_array *a, size_t i);

@@ -29,7 +29,7 @@ struct wk_store {
     size_t meta_end; /* first byte behind the metadata */
     wk_meta_rec *meta;
     wk_tensor *tensor;
-    uint64_t *str_off; /* [n_str] offsets of the length fields of strings in arrays */
+    uint32_t *str_off; /* [n_str] offsets of the length fields of strings in arrays, from the array's first element */
     uint32_t *by_key, *by_name, *tmp; /* sorted indices; scratch of the sort, freed after parsing */
     /* Of a split file: the other parts, [n_part] with NULL where this record stands itself; tensor and
      * by_name are those of all parts. all_bytes: of all files. */

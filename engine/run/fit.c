@@ -41,10 +41,10 @@ static uint64_t index_bytes(const wk_store *s) {
                         NULL); /* opening the tokenizer says what is wrong */
     (void)wk_meta_array(s, "tokenizer.ggml.merges", &merge, NULL); /* absent: 0 */
     (void)wk_meta_array(s, "tokenizer.ggml.scores", &score, NULL);
-    const uint64_t n = tok.n, per_token = sizeof(uint32_t) + 1, slot = 8, pair = 16, record = 100;
+    const uint64_t n = tok.n, per_token = sizeof(uint32_t) + 1, slot = 8, pair = 12, record = 100;
     uint64_t bytes = text_bytes(&tok) + n * per_token + power_of_two(n + n / 2) * slot;
-    bytes += merge.n ? power_of_two(2 * (uint64_t)merge.n) * pair : score.n * sizeof(uint32_t);
-    return bytes + (tok.n + merge.n) * sizeof(uint64_t) + wk_store_tensor_count(s) * record;
+    bytes += merge.n ? power_of_two(2 * (uint64_t)merge.n) * sizeof(uint32_t) + merge.n * pair : score.n * sizeof(uint32_t);
+    return bytes + (tok.n + merge.n) * sizeof(uint32_t) + wk_store_tensor_count(s) * record;
 }
 
 /* Batch, page table, sampler (its weights and candidates), one request with its rings. */

@@ -17,17 +17,18 @@ static uint32_t hash_of(const wk_tok *t, uint32_t left, uint32_t right) {
 }
 
 /* The slot that holds the pair, or the free one where it belongs. */
-static wk_bpe_pair *slot_of(const wk_tok *t, uint32_t left, uint32_t right) {
+static uint32_t *slot_of(const wk_tok *t, uint32_t left, uint32_t right) {
     for (uint32_t i = hash_of(t, left, right) & t->pair_mask;; i = (i + 1) & t->pair_mask) {
-        wk_bpe_pair *p = &t->pair[i];
-        if (p->id == WK_NO_ID || (p->left == left && p->right == right)) return p;
+        const uint32_t rank = t->pair_slot[i];
+        if (rank == WK_NO_ID || (t->pair[rank].left == left && t->pair[rank].right == right)) return &t->pair_slot[i];
     }
 }
 
 static bool find_pair(const void *ud, const wk_sym *l, const wk_sym *r, wk_merged *out) {
-    const wk_bpe_pair *p = slot_of((const wk_tok *)ud, l->id, r->id);
-    if (p->id == WK_NO_ID) return false;
-    *out = (wk_merged){p->rank, p->id};
+    const wk_tok *t = ud;
+    const uint32_t rank = *slot_of(t, l->id, r->id);
+    if (rank == WK_NO_ID) return false;
+    *out = (wk_merged){rank, t->pair[rank].id};
     return true;
 }
 
@@ -46,17 +47,20 @@ static bool add_merge(wk_tok *t, wk_str line, uint32_t rank) {
     const uint32_t right = wk_vocab_find(&t->v, (wk_str){bytes + na, nb});
     const uint32_t id = wk_vocab_find(&t->v, (wk_str){bytes, na + nb});
     if (left == WK_NO_ID || right == WK_NO_ID || id == WK_NO_ID) return false;
-    wk_bpe_pair *p = slot_of(t, left, right);
-    if (p->id == WK_NO_ID) *p = (wk_bpe_pair){left, right, rank, id};
+    uint32_t *slot = slot_of(t, left, right);
+    if (*slot != WK_NO_ID) return true;
+    *slot = rank;
+    t->pair[rank] = (wk_bpe_pair){left, right, id};
     return true;
 }
 
 static int reserve_pairs(wk_tok *t, size_t n, wk_err *err) {
     uint32_t mask = 15;
     while (mask / 2 < n && mask < UINT32_MAX / 2) mask = 2 * mask + 1;
-    t->pair = mask / 2 < n ? NULL : wk_new_n(wk_bpe_pair, (size_t)mask + 1);
-    if (!t->pair) return wk_fail(err, WICK_E_NOMEM, "no memory for %zu merges", n);
-    for (size_t i = 0; i <= mask; i++) t->pair[i].id = WK_NO_ID;
+    t->pair = wk_new_n(wk_bpe_pair, n);
+    t->pair_slot = mask / 2 < n ? NULL : wk_new_n(uint32_t, (size_t)mask + 1);
+    if (!t->pair || !t->pair_slot) return wk_fail(err, WICK_E_NOMEM, "no memory for %zu merges", n);
+    memset(t->pair_slot, 0xff, ((size_t)mask + 1) * sizeof(*t->pair_slot));
     t->pair_mask = mask;
     return WICK_OK;
 }

@@ -195,6 +195,7 @@ void wk_tok_close(wk_tok *t) {
     if (!t) return;
     wk_vocab_fini(&t->v);
     wk_free(t->pair);
+    wk_free(t->pair_slot);
     wk_free(t->rank);
     wk_free(t->joins);
     wk_free(t);

@@ -65,14 +65,15 @@ typedef struct wk_tok_algo {
 } wk_tok_algo;
 
 typedef struct wk_bpe_pair {
-    uint32_t left, right, rank, id; /* id = WK_NO_ID: free slot */
+    uint32_t left, right, id;
 } wk_bpe_pair;
 
 struct wk_tok {
     wk_vocab v;
     const wk_tok_algo *algo;
     const wk_pretok *pre; /* BPE */
-    wk_bpe_pair *pair;    /* BPE: (left, right) -> merged, open addressing */
+    wk_bpe_pair *pair;    /* BPE [merges]: (left, right) -> merged, by rank */
+    uint32_t *pair_slot;  /* [pair_mask + 1] ranks by their pair, open addressing; WK_NO_ID: free */
     uint32_t pair_mask;
     uint32_t *rank;      /* SPM [n]: smaller merges first */
     uint32_t ascii[128]; /* SPM: tokens of one-byte characters */
