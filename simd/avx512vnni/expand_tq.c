@@ -2,7 +2,6 @@
  * the code, and 1 as every scale: 128 - code * 1 = 129 - number. gemv is that and a tile of one token. */
 #include "simd/avx512vnni/avx512vnni.h"
 #include "simd/avx512vnni/codes.h"
-#include "simd/ref/by_tile.h"
 
 /* n lines of packed bytes: digit i (0..4) of each to n lines of codes. A byte is a fraction of 256 in base 3: times 3
  * drops a digit, and the next one is its third of 0..255. Returns the codes behind. */
@@ -42,7 +41,7 @@ WK_INLINE void block_tq2_0(uint8_t *code, const uint8_t *qs) {
     }
 }
 
-#define EXPAND(id, name)                                                                           \
+#define EXPAND(name)                                                                               \
     void wk_expand_##name##_avx512vnni(wk_panel *dst, const void *w, int k0, int klen) {           \
         const size_t bytes = 16 * sizeof(wk_block_##name);                                         \
         const uint8_t *b = (const uint8_t *)w + (size_t)(k0 / 256) * bytes;                        \
@@ -50,11 +49,6 @@ WK_INLINE void block_tq2_0(uint8_t *code, const uint8_t *qs) {
             _mm512_storeu_ps(dst->s + 16 * i, wk_neg512(wk_f16_512(b)));                           \
             block_##name(dst->code + 4096 * i, b + 32);                                            \
         }                                                                                          \
-    }                                                                                              \
-    void wk_gemv_##name##_avx512vnni(float *dst, const void *w, const wk_act *x, int n_panel,      \
-                                     int k) {                                                      \
-        wk_gemv_by_tile(WK_FMT_##id, wk_expand_##name##_avx512vnni,                                \
-                        wk_gemm_w256_32x6_avx512vnni, dst, w, x, n_panel, k);                      \
     }
-EXPAND(TQ1_0, tq1_0)
-EXPAND(TQ2_0, tq2_0)
+EXPAND(tq1_0)
+EXPAND(tq2_0)
