@@ -1,5 +1,5 @@
-/* expand_tq.c: TQ1_0 and TQ2_0: numbers 0, 1, 2 (TQ2_0 also 3), one more than the code, and 3 on top, as W256 wants codes
- * (codes.h); 1 as every integer scale. gemv is that and a tile of one token. */
+/* expand_tq.c: TQ1_0 and TQ2_0: numbers 0, 1, 2 (TQ2_0 also 3), one more than the code, and 3 on top, as W256 wants
+ * them (codes.h); 1 as every integer scale. gemv is that and a tile of one token. */
 #include "simd/avx2/avx2.h"
 #include "simd/avx2/codes.h"
 #include "simd/ref/by_tile.h"

@@ -46,6 +46,7 @@ WK_INLINE void block_tq2_0(uint8_t *code, const uint8_t *qs) {
         const size_t bytes = 16 * sizeof(wk_block_##name);                                         \
         const uint8_t *b = (const uint8_t *)w + (size_t)(k0 / 256) * bytes;                        \
         for (int i = 0; i < klen / 256; i++, b += bytes) {                                         \
+            wk_fetch(b + (size_t)(klen / 256) * bytes, bytes);                                     \
             _mm512_storeu_ps(dst->s + 16 * i, wk_neg512(wk_f16_512(b)));                           \
             block_##name(dst->code + 4096 * i, b + 32);                                            \
         }                                                                                          \
