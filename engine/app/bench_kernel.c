@@ -8,10 +8,9 @@
 
 enum { ROWS = 32768, K = 2048, REPS = 5, PROBE_BYTES = 256 << 20 };
 static const int32_t batch[] = {1, 4, 8, 128};
-/* The formats with kernels of their own at n = 1; the others go through expand and are not the house's speed. */
-static const char *const formats[] = {"F32",  "F16",    "BF16",   "Q4_0", "Q4_1", "Q5_0",
-                                      "Q5_1", "Q8_0",   "Q2_K",   "Q3_K", "Q4_K", "Q5_K",
-                                      "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"};
+static const char *const formats[] = {"F32",     "F16",   "BF16",    "Q4_0",  "Q4_1",  "Q5_0",  "Q5_1",   "Q8_0",
+                                      "Q2_K",    "Q3_K",  "Q4_K",    "Q5_K",  "Q6_K",  "IQ4_NL", "IQ4_XS", "MXFP4",
+                                      "IQ2_XXS", "IQ2_XS", "IQ2_S",  "IQ3_XXS", "IQ3_S", "TQ1_0", "TQ2_0"};
 
 /* Bits of a weight, about: the probe has to be made before the kernel is. */
 static double bits_of(const char *format) {
@@ -19,7 +18,8 @@ static double bits_of(const char *format) {
         const char *name;
         double bits;
     } known[] = {{"F32", 32},   {"F16", 16},  {"BF16", 16},  {"Q8_0", 8.5},
-                 {"Q6_K", 6.6}, {"Q5_", 5.7}, {"Q3_K", 3.5}, {"Q2_K", 2.7}};
+                 {"Q6_K", 6.6}, {"Q5_", 5.7}, {"Q3_K", 3.5}, {"Q2_K", 2.7},
+                 {"IQ3_", 3.3}, {"IQ2_", 2.3}, {"TQ", 1.9}};
     for (size_t i = 0; i < WK_COUNT(known); i++)
         if (strncmp(format, known[i].name, strlen(known[i].name)) == 0)
             return known[i].bits;

@@ -3,8 +3,8 @@
  * A panel line of 16 rows is two registers: rows 0..7 and rows 8..15. Integer products go through
  * maddubs (unsigned code, signed activation) into int16. Where codes are small and unsigned, several
  * steps are added in int16 before the sum is widened: the budget, steps * 2 * code * 127 <= 32767, is
- * 8 steps for 4 bits, 4 for 5 bits, 2 for 6 bits. 8 bits are two sums of 4 bits; signed codes that only ref
- * expands take |code| and the activation with the code's sign, one step. */
+ * 8 steps for 4 bits, 4 for 5 bits, 2 for 6 bits. 8 bits are two sums of 4 bits; signed codes
+ * (IQ2, IQ3) take |code| and the activation with the code's sign, one step. */
 #ifndef WK_AVX2_VEC_H
 #define WK_AVX2_VEC_H
 

@@ -7,7 +7,11 @@
 WK_INLINE __m512i wk_line(const uint8_t *p) {
     return _mm512_loadu_si512(p);
 }
-/* The same, with the line WK_AHEAD bytes on requested: requests are spread over the work, as bursts of
+/* Bring what is expanded after the products of this piece nearer. */
+WK_INLINE void wk_fetch(const uint8_t *p, const size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + i, _MM_HINT_T1);
+}
+/* A line, with the one WK_AHEAD bytes on requested: requests are spread over the work, as bursts of
  * more than a few lines cost up to a third of the bandwidth. */
 WK_INLINE __m512i wk_line_ahead(const uint8_t *p) {
     wk_ahead(p, 64);

@@ -8,17 +8,13 @@ WK_INLINE void put(uint8_t *code, int group, __m512i v) {
 WK_INLINE __m512i plus(__m512i v, int zp) {
     return _mm512_add_epi8(v, wk_set8(zp));
 }
-/* Bring a block of the next piece nearer, which is expanded after the products of this one. */
-WK_INLINE void fetch(const uint8_t *p, const size_t bytes) {
-    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + i, _MM_HINT_T1);
-}
 /* Codes of a block of 32 start here; so do those of a super-block with 64 groups. */
 #define EACH_BLOCK(b, block, bytes)                                                                \
     const uint8_t *b = (const uint8_t *)w + (size_t)(k0 / (block)) * (16 * (bytes));               \
     const size_t piece = (size_t)(klen / (block)) * (16 * (bytes));                                \
     uint8_t *code = dst->code;                                                                     \
     for (int i = 0; i < klen / (block);                                                            \
-         fetch(b + piece, 16 * (bytes)), i++, b += 16 * (bytes), code += 16 * (block))
+         wk_fetch(b + piece, 16 * (bytes)), i++, b += 16 * (bytes), code += 16 * (block))
 
 void wk_expand_q4_0_avx512vnni(wk_panel *dst, const void *w, int k0, int klen) {
     EACH_BLOCK(b, 32, 18) {

@@ -1,10 +1,9 @@
-/* expand.c: NEON's expand where it has one, else ref's; then rows by pairs, in L1 and in place. Paired once here
+/* expand.c: NEON's expand, then rows by pairs, in L1 and in place. Paired once here
  * instead of in the tile: 8 zips for 16 smmla of 4 tokens are a third of the work there, and a panel serves
  * all tokens of a prompt. */
 #include "simd/i8mm/i8mm.h"
 #include "simd/neon/neon.h"
 #include "simd/neon/vec.h"
-#include "simd/ref/ref.h"
 
 /* [k/4][16][4] to [k/8][8][2][8]: two lines at a time, dword l of the first beside dword l of the second. */
 static void pair_rows(uint8_t *code, int klen) {
@@ -27,7 +26,6 @@ static void pair_rows(uint8_t *code, int klen) {
         pair_rows(dst->code, klen);                                                                \
     }
 #define OF_NEON(name) EXPAND(name, wk_expand_##name##_neon)
-#define OF_REF(id, name) EXPAND(name, wk_expand_of_ref(WK_FMT_##id))
 OF_NEON(q4_0)
 OF_NEON(q4_1)
 OF_NEON(q5_0)
@@ -41,10 +39,10 @@ OF_NEON(q6_k)
 OF_NEON(iq4_nl)
 OF_NEON(iq4_xs)
 OF_NEON(mxfp4)
-OF_REF(IQ2_XXS, iq2_xxs)
-OF_REF(IQ2_XS, iq2_xs)
-OF_REF(IQ2_S, iq2_s)
-OF_REF(IQ3_XXS, iq3_xxs)
-OF_REF(IQ3_S, iq3_s)
-OF_REF(TQ1_0, tq1_0)
-OF_REF(TQ2_0, tq2_0)
+OF_NEON(iq2_xxs)
+OF_NEON(iq2_xs)
+OF_NEON(iq2_s)
+OF_NEON(iq3_xxs)
+OF_NEON(iq3_s)
+OF_NEON(tq1_0)
+OF_NEON(tq2_0)

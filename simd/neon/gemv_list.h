@@ -4,6 +4,7 @@
 #define WK_NEON_GEMV_LIST_H
 
 #include "simd/neon/gemv.h"
+#include "simd/neon/neon.h"
 #include "simd/ref/by_tile.h"
 
 #define GEMV(name)                                                                                 \
@@ -32,11 +33,11 @@ GEMV256(Q5_K, q5_k)
 GEMV256(Q6_K, q6_k)
 GEMV256(IQ4_XS, iq4_xs)
 
-/* Without a kernel of their own: ref's expand and the level's tile. */
+/* Without a kernel of their own: NEON's expand and the level's tile. */
 #define BY_TILE(id, name, kind)                                                                    \
     GEMV(name) {                                                                                   \
-        wk_gemv_by_tile(WK_FMT_##id, wk_expand_of_ref(WK_FMT_##id),                                \
-                        WK_OF_LEVEL(wk_gemm_##kind##_16x4), dst, w, x, n_panel, k);                \
+        wk_gemv_by_tile(WK_FMT_##id, wk_expand_##name##_neon, WK_OF_LEVEL(wk_gemm_##kind##_16x4),  \
+                        dst, w, x, n_panel, k);                                                    \
     }
 BY_TILE(IQ2_XXS, iq2_xxs, s32)
 BY_TILE(IQ3_XXS, iq3_xxs, s32)

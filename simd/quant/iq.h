@@ -12,7 +12,7 @@
 #include "engine/base/attr.h"
 #include "simd/quant/quant.h"
 
-/* Code books, packed: see make_grid.py. */
+/* Code books, packed: see make_grid.py. 64-byte aligned. */
 extern const uint16_t wk_grid_iq2_xxs[256], wk_grid_iq2_xs[512], wk_grid_iq2_s[1024];
 extern const uint16_t wk_grid_iq3_xxs[256], wk_grid_iq3_s[512];
 
@@ -26,10 +26,10 @@ static inline uint64_t wk_grid_8(uint32_t packed) {
     return 8 * one + 17 * (x & one) + 35 * (x >> 1 & one);
 }
 
-/* 4 numbers of 3 bits, one a byte. */
+/* 4 nibbles, one a byte. */
 static inline uint32_t wk_grid_4(uint32_t packed) {
-    const uint32_t x = (packed | packed << 10) & 0x003f003fu;
-    return (x | x << 5) & 0x07070707u;
+    const uint32_t x = (packed | packed << 8) & 0x00ff00ffu;
+    return (x | x << 4) & 0x0f0f0f0fu;
 }
 /* 4, 12, .. 52, and 62. */
 static inline uint32_t wk_grid_4_xxs(uint32_t packed) {

@@ -3,7 +3,7 @@
 
 usage: make_grid.py            (needs the gguf package; writes beside itself)
 
-A code book entry is 8 magnitudes out of 3 (IQ2: 2 bits each) or 4 out of 8 (IQ3: 3 bits each); element i of an
+A code book entry is 8 magnitudes out of 3 (IQ2: 2 bits each) or 4 out of 8 (IQ3: 4 bits each); element i of an
 entry is number (entry >> bits * i) of the values. The books are part of the public definition of the formats,
 read here out of the gguf package. simd/quant/iq.h turns an entry back into magnitudes.
 """
@@ -19,7 +19,7 @@ PER_LINE = 12
 
 def packed(book):
     values = VALUES[book.__name__]
-    bits = 2 if len(values) == 3 else 3
+    bits = 2 if len(values) == 3 else 4
     book.init_grid()
     rows = book.grid.reshape(book.grid_shape).tolist()
     return [sum(values.index(int(v)) << bits * i for i, v in enumerate(row)) for row in rows]
@@ -30,7 +30,7 @@ def main():
            '#include "simd/quant/iq.h"']
     for book in BOOKS:
         entries = packed(book)
-        out += ["", "const uint16_t wk_grid_%s[%d] = {" % (book.__name__.lower(), len(entries))]
+        out += ["", "WK_ALIGNED(64) const uint16_t wk_grid_%s[%d] = {" % (book.__name__.lower(), len(entries))]
         for i in range(0, len(entries), PER_LINE):
             out.append("    " + " ".join("0x%04x," % e for e in entries[i:i + PER_LINE]))
         out.append("};")

@@ -306,8 +306,6 @@ static_assert(FORMATS(COUNT) == WK_FMT_COUNT, "every format expands");
 #define ROW(id, name) [WK_FMT_##id] = wk_expand_##name##_ref,
 static wk_expand_fn *const table[WK_FMT_COUNT] = {FORMATS(ROW)};
 
-wk_expand_fn *wk_expand_of_ref(int fmt) { return table[fmt]; }
-
 void wk_fill_expand_ref(wk_kernels *k) {
     for (int f = 0; f < WK_FMT_COUNT; f++) {
         k->expand[f] = table[f];

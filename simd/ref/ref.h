@@ -4,9 +4,8 @@
 
 #include "simd/kernels.h"
 
-/* ref's expand of one format: levels without one of their own build on it. */
+/* Expand of one format. */
 typedef void wk_expand_fn(wk_panel *dst, const void *w, int k0, int klen);
-wk_expand_fn *wk_expand_of_ref(int fmt);
 
 void wk_fill_expand_ref(wk_kernels *k);
 void wk_fill_gemm_ref(wk_kernels *k);

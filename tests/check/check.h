@@ -90,7 +90,16 @@ void ck_floats(ck *c, float *x, size_t n, ck_data data);
 float *ck_in_floats(ck *c, size_t n, ck_data data);
 
 /* n_row file rows of a format; weights that a loader would accept. */
-typedef enum ck_weight { CK_W_PLAIN, CK_W_ONES, CK_W_ZERO, CK_W_SCALES, CK_W_COUNT } ck_weight;
+typedef enum ck_weight {
+    CK_W_PLAIN,
+    CK_W_ONES,
+    CK_W_ZERO,
+    CK_W_SCALES,
+    CK_W_COUNT,
+    CK_W_BOOK /* formats with code books: all entries and signs in turn; others: plain */
+} ck_weight;
+bool ck_has_book(int fmt);
+enum { CK_BOOK_ROWS = 64, CK_BOOK_K = 4096 }; /* with these, all of them occur in all places */
 void ck_rows(ck *c, void *rows, int fmt, int n_row, int k, ck_weight w);
 /* The same, packed: ceil(n_row / 16) panels. */
 void *ck_panels(ck *c, int fmt, int n_row, int k, ck_weight w);

@@ -46,14 +46,16 @@ static void run(const wk_kernels *k, job *j, float *dst, size_t ld) {
     }
 }
 
+enum { BOOK = -1 }; /* of flavours */
+
 static void one(ck *c, int fmt, int n_row, int n, int k, int piece, int flavour) {
     if (!ck_case(c, "%d rows, %d tokens, k %d in pieces of %d, data %d", n_row, n, k, piece,
                  flavour))
         return;
     const int act = wk_formats[fmt].act;
     job j = {.fmt = fmt, .n_panel = (n_row + 15) / 16, .n = n, .k = k, .piece = piece};
-    j.w = ck_panels(c, fmt, n_row, k, (ck_weight)(flavour % CK_W_COUNT));
-    j.x = ck_act(c, act, n, k, (ck_x)(flavour % CK_X_COUNT));
+    j.w = ck_panels(c, fmt, n_row, k, flavour == BOOK ? CK_W_BOOK : (ck_weight)(flavour % CK_W_COUNT));
+    j.x = ck_act(c, act, n, k, flavour == BOOK ? CK_X_PLAIN : (ck_x)(flavour % CK_X_COUNT));
     for (int p = 0; p < MAX_PANEL; p++) j.panel[p] = panel_new(c);
     const size_t ld = (size_t)j.n_panel * 16 + 5;
     const ck_pair y = ck_out(c, ld * (size_t)n * 4);
@@ -107,6 +109,7 @@ static void body(ck *c, int fmt) {
         const int piece = pieces[k > pieces[3] ? i % 3 : i % 4];
         one(c, fmt, rows[i % (int)WK_COUNT(rows)], ck_range(c, 1, 9), k, piece, i);
     }
+    if (ck_has_book(fmt)) one(c, fmt, CK_BOOK_ROWS, 2, CK_BOOK_K, c->k->gemm[kind].kc, BOOK);
     if (c->bench) body_bench(c, fmt);
 }
 

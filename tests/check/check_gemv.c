@@ -9,11 +9,15 @@ static const int k_block256[] = {256, 512, 768, 1024, 1280, 1792};
 static const int k_float[] = {1,  2,  3,   7,   8,   15,  16,  17,  31,  33,  48,  63,  64, 65,
                               66, 96, 127, 128, 129, 191, 192, 255, 256, 257, 300, 512, 577};
 
+enum { BOOK = -1 }; /* of flavours */
+
 static void one(ck *c, int fmt, int n_row, int k, int flavour) {
     const int n_panel = (n_row + 15) / 16;
     if (!ck_case(c, "%d rows, k %d, data %d", n_row, k, flavour)) return;
-    const void *w = ck_panels(c, fmt, n_row, k, (ck_weight)(flavour % CK_W_COUNT));
-    const wk_act x = ck_act(c, wk_formats[fmt].act, 1, k, (ck_x)(flavour % CK_X_COUNT));
+    const ck_weight weight = flavour == BOOK ? CK_W_BOOK : (ck_weight)(flavour % CK_W_COUNT);
+    const ck_x act = flavour == BOOK ? CK_X_PLAIN : (ck_x)(flavour % CK_X_COUNT);
+    const void *w = ck_panels(c, fmt, n_row, k, weight);
+    const wk_act x = ck_act(c, wk_formats[fmt].act, 1, k, act);
     const ck_pair y = ck_out(c, (size_t)n_panel * 16 * 4);
     c->ref->gemv[fmt](y.want, w, &x, n_panel, k);
     c->k->gemv[fmt](y.got, w, &x, n_panel, k);
@@ -69,6 +73,7 @@ static void body(ck *c, int fmt) {
         for (int f = 0; f < 2 * flavours; f++) one(c, fmt, ck_range(c, 1, 70), list[i], f);
     }
     for (int n_row = 1; n_row <= 97; n_row += 8) one(c, fmt, n_row, list[n / 2], n_row % flavours);
+    if (ck_has_book(fmt)) one(c, fmt, CK_BOOK_ROWS, CK_BOOK_K, BOOK);
     if (c->bench) body_bench(c, fmt);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "simd/poly.h"
+#include "simd/quant/iq.h"
 #include "simd/ref/scalar.h"
 #include "tests/check/check.h"
 
@@ -116,6 +117,47 @@ static void expand_min_order(wk_panel *dst, const void *w, int k0, int klen) {
         dst->mn[64 + i] = dst->mn[80 + i];
         dst->mn[80 + i] = t;
     }
+}
+
+/* Panel block b of a piece, and the code of row r, value k in it. */
+static const uint8_t *block_at(const void *w, int fmt, int k0, int b) {
+    return (const uint8_t *)w + (size_t)(k0 / 256 + b) * 16 * wk_formats[fmt].bytes;
+}
+static int8_t *code_at(wk_panel *p, int b, int r, int k) {
+    return (int8_t *)p->code + b * 4096 + k / 4 * 64 + 4 * r + k % 4;
+}
+/* The last entry of the largest code book, in the last of 32 groups only. */
+static void expand_last_entry(wk_panel *dst, const void *w, int k0, int klen) {
+    ref().expand[WK_FMT_IQ2_S](dst, w, k0, klen);
+    for (int i = 0; i < klen / 256 * 16; i++) {
+        const uint8_t *lane = block_at(w, WK_FMT_IQ2_S, k0, i / 16) + 4 * (i % 16);
+        const uint32_t low = wk_iq_byte(lane, 16, offsetof(wk_block_iq2_s, qs), 31);
+        const uint32_t high = wk_iq_byte(lane, 16, offsetof(wk_block_iq2_s, qh), 7) >> 6;
+        int8_t *code = code_at(dst, i / 16, i % 16, 255);
+        if ((low | high << 8) == 1023) *code = (int8_t)(*code > 0 ? 25 : -25);
+    }
+}
+/* The ninth bit of an entry lost. */
+static void expand_no_ninth_bit(wk_panel *dst, const void *w, int k0, int klen) {
+    uint8_t copy[16 * 110 * 64];
+    memcpy(copy, w, (size_t)(k0 + klen) / 256 * 16 * 110);
+    for (int b = k0 / 256; b < (k0 + klen) / 256; b++) copy[1760 * b + 16 * 66 + 4 * 15] &= 0x7f; /* row 15 */
+    ref().expand[WK_FMT_IQ3_S](dst, copy, k0, klen);
+}
+/* The eighth sign of one of 128 patterns. */
+static void expand_eighth_sign(wk_panel *dst, const void *w, int k0, int klen) {
+    ref().expand[WK_FMT_IQ2_XXS](dst, w, k0, klen);
+    for (int i = 0; i < klen / 256 * 16; i++) {
+        const uint8_t *lane = block_at(w, WK_FMT_IQ2_XXS, k0, i / 16) + 4 * (i % 16);
+        int8_t *code = code_at(dst, i / 16, i % 16, 31);
+        if ((wk_iq_word(lane, 16, 2, 1) >> 21 & 127) == 0x6b) *code = (int8_t)-*code;
+    }
+}
+/* A digit of TQ1_0 with the border between 1 and 2 one too high. */
+static void expand_late_digit(wk_panel *dst, const void *w, int k0, int klen) {
+    ref().expand[WK_FMT_TQ1_0](dst, w, k0, klen);
+    for (int i = 0; i < klen / 256 * 16; i++)
+        if (block_at(w, WK_FMT_TQ1_0, k0, i / 16)[32 + 4 * (i % 16)] == 171) *code_at(dst, i / 16, i % 16, 0) = 0;
 }
 
 /* mul and add where the law has fma. */
@@ -540,6 +582,10 @@ static const ck_family format = {"format", ck_format}, quant = {"quant", ck_quan
     X(gemm, k.expand[WK_FMT_Q3_K], expand_other_block)                                             \
     X(gemm, k.expand[WK_FMT_Q5_0], expand_no_fifth_bit)                                            \
     X(gemm, k.expand[WK_FMT_Q5_K], expand_min_order)                                               \
+    X(gemm, k.expand[WK_FMT_IQ2_S], expand_last_entry)                                             \
+    X(gemm, k.expand[WK_FMT_IQ3_S], expand_no_ninth_bit)                                           \
+    X(gemm, k.expand[WK_FMT_IQ2_XXS], expand_eighth_sign)                                          \
+    X(gemm, k.expand[WK_FMT_TQ1_0], expand_late_digit)                                             \
     X(gemm, k.gemm[WK_KIND_F].tile, tile_f_no_fma)                                                 \
     X(gemm, k.gemm[WK_KIND_F].tile, tile_f_no_chunks)                                              \
     X(gemm, k.gemm[WK_KIND_B32].tile, tile_past_end)                                               \

@@ -42,6 +42,48 @@ static void fill_codes(ck *c, uint8_t *p, size_t bytes, ck_weight w) {
     }
 }
 
+bool ck_has_book(int fmt) {
+    return fmt == WK_FMT_IQ2_XXS || fmt == WK_FMT_IQ2_XS || fmt == WK_FMT_IQ2_S || fmt == WK_FMT_IQ3_XXS ||
+           fmt == WK_FMT_IQ3_S;
+}
+
+/* Bits `at` .. of a field. */
+static void put_bits(uint8_t *p, unsigned at, unsigned bits, uint32_t v) {
+    for (unsigned i = at; i < at + bits; i++, v >>= 1)
+        p[i / 8] = (uint8_t)((p[i / 8] & ~(1u << i % 8)) | (v & 1u) << i % 8);
+}
+
+/* Group i of 8 values of a block: numbers a (and b, of IQ3) in the code book, and the signs. */
+static void put_book(uint8_t *p, int fmt, unsigned i, uint32_t a, uint32_t b, uint32_t sign) {
+    const unsigned word = i / 4 * 64, at = i % 4;
+    if (fmt == WK_FMT_IQ2_XXS) {
+        put_bits(p + offsetof(wk_block_iq2_xxs, qs), word + 8 * at, 8, a);
+        put_bits(p + offsetof(wk_block_iq2_xxs, qs), word + 32 + 7 * at, 7, sign);
+    } else if (fmt == WK_FMT_IQ2_XS) {
+        put_bits(p + offsetof(wk_block_iq2_xs, qs), 16 * i, 9, a);
+        put_bits(p + offsetof(wk_block_iq2_xs, qs), 16 * i + 9, 7, sign);
+    } else if (fmt == WK_FMT_IQ2_S) {
+        put_bits(p + offsetof(wk_block_iq2_s, qs), 8 * i, 8, a);
+        put_bits(p + offsetof(wk_block_iq2_s, qh), 2 * i, 2, a >> 8);
+        put_bits(p + offsetof(wk_block_iq2_s, signs), 8 * i, 8, sign);
+    } else if (fmt == WK_FMT_IQ3_XXS) {
+        put_bits(p + offsetof(wk_block_iq3_xxs, qs), 16 * i, 8, a);
+        put_bits(p + offsetof(wk_block_iq3_xxs, qs), 16 * i + 8, 8, b);
+        put_bits(p + offsetof(wk_block_iq3_xxs, signs), word / 2 + 7 * at, 7, sign);
+    } else {
+        put_bits(p + offsetof(wk_block_iq3_s, qs), 16 * i, 8, a);
+        put_bits(p + offsetof(wk_block_iq3_s, qs), 16 * i + 8, 8, b);
+        put_bits(p + offsetof(wk_block_iq3_s, qh), 2 * i, 2, (a >> 8 & 1) | (b >> 8 & 1) << 1);
+        put_bits(p + offsetof(wk_block_iq3_s, signs), 8 * i, 8, sign);
+    }
+}
+
+/* Block n. Odd factors: after 1024 blocks a group of the same place has met all numbers, and all signs. */
+static void fill_book(uint8_t *p, int fmt, uint32_t n) {
+    for (uint32_t i = 0; i < 32; i++)
+        put_book(p, fmt, i, n + 33 * i, 7 * n + 101 * i + 1, 5 * n + n / 256 + 11 * i);
+}
+
 void ck_rows(ck *c, void *rows, int fmt, int n_row, int k, ck_weight w) {
     const wk_layout *l = wk_format_layout(fmt);
     const size_t bytes = wk_formats[fmt].bytes,
@@ -49,6 +91,7 @@ void ck_rows(ck *c, void *rows, int fmt, int n_row, int k, ck_weight w) {
     uint8_t *p = rows;
     fill_codes(c, p, n * bytes, w);
     for (size_t b = 0; b < n; b++, p += bytes) {
+        if (w == CK_W_BOOK && ck_has_book(fmt)) fill_book(p, fmt, (uint32_t)b);
         for (int i = 0; i < l->n_field; i++) {
             const wk_field *f = &l->field[i];
             if (f->value != WK_UNIT_BITS) set_value(c, p + f->at, f->value, w);
