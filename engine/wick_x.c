@@ -203,13 +203,23 @@ wick_status wick_x_devices(const char *spec, int measure,
     return WICK_OK;
 }
 
-wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wick_error *err) {
+static wick_status read_passes(int threads, size_t bytes, double *best, double *seconds, int n, wick_error *err) {
     wk_machine m;
     wk_os_machine(&m);
-    if (!bytes_per_s || threads < 1 || threads > 1024 || bytes < (size_t)threads * 4096)
-        return wk_fail(err, WICK_E_ARG, "bandwidth: %d threads over %zu bytes cannot be measured",
-                       threads, bytes);
-    return wk_probe_read(bytes_per_s, threads, m.n_affinity, bytes, 8, err);
+    if (threads < 1 || threads > 1024 || n < 1 || bytes < (size_t)threads * 4096)
+        return wk_fail(err, WICK_E_ARG, "bandwidth: %d threads, %d times over %zu bytes cannot be measured", threads, n, bytes);
+    return wk_probe_read(best, seconds, threads, m.n_affinity, bytes, n, err);
+}
+
+wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wick_error *err) {
+    if (!bytes_per_s) return wk_fail(err, WICK_E_ARG, "bandwidth: no place for the result");
+    return read_passes(threads, bytes, bytes_per_s, NULL, 8, err);
+}
+
+wick_status wick_x_read_times(int threads, size_t bytes, double *seconds, int n, wick_error *err) {
+    double best;
+    if (!seconds) return wk_fail(err, WICK_E_ARG, "bandwidth: no place for the result");
+    return read_passes(threads, bytes, &best, seconds, n, err);
 }
 
 /* ---- bench --------------------------------------------------------------------------------------- */

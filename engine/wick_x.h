@@ -46,6 +46,8 @@ WICK_API wick_status wick_x_devices(const char *spec, int measure, void (*on_dev
                                     void *ud, wick_error *err);
 /* Read bandwidth of this machine: best of some passes over bytes of memory. Takes a fraction of a second. */
 WICK_API wick_status wick_x_bandwidth(int threads, size_t bytes, double *bytes_per_s, wick_error *err);
+/* The same, n passes in turn, seconds of each: how even the machine alone is in the work of a token. */
+WICK_API wick_status wick_x_read_times(int threads, size_t bytes, double *seconds, int n, wick_error *err);
 /* What opening an engine took. pack_s: packing, or reading what was kept; faults of the process meanwhile.
  * huge_bytes of anon_bytes: the process's anonymous memory now, in huge pages (0 of 0: not told). cache: "off", "hit",
  * "miss", "refused" (a file was there and not believed); stored: it is kept for the next start. */

@@ -9,7 +9,7 @@
 #include "engine/base/err.h"
 #include "engine/base/os.h"
 
-enum { GAPS = WK_STAT_MAX, NOISE_MAX = 256, LOADS = 3 };
+enum { GAPS = WK_STAT_MAX, NOISE_MAX = 256, LOADS = 3, READ_S = 2 };
 
 #define PROMPT                                                                                     \
     "Describe in a few sentences how rain forms, from the evaporation of water over the sea to "   \
@@ -93,7 +93,7 @@ static void noise_end(noise *w) {
 
 /* ---- rows of an answer --------------------------------------------------------------------------- */
 
-enum { A_RATE, A_FIRST, A_P50, A_P95, A_P99, A_MAX, A_COUNT }; /* the rows, in this order */
+enum { A_RATE, A_FIRST, A_P50, A_P95, A_P99, A_MAX, A_READ_P50, A_READ_P99, A_COUNT }; /* the rows, in this order */
 
 static void fill(wk_bench_row *r, int round, double value, double seconds) {
     r->value[round] = value;
@@ -108,6 +108,19 @@ static void fill_gaps(wk_bench_row *r, int round, clock_of *c) {
         fill(&r[A_P50 + i], round, 1e3 * wk_stat_percentile(c->gap, c->n, percent[i]), 0);
 }
 
+/* The machine alone: the bytes of a token read as often as there were gaps, for READ_S at most, by as many threads,
+ * nothing else done. Gaps of tokens cannot be more even than these. */
+static wick_status fill_reads(wk_bench *b, wk_bench_row *r, int round, const clock_of *c, wick_error *err) {
+    double s[GAPS];
+    const double most = 1e3 * READ_S / r[A_P50].value[round];
+    const int n = most < c->n ? (int)most + 1 : c->n;
+    WK_TRY(wick_x_read_times(b->stats.threads, (size_t)r[A_RATE].unit_bytes, s, n, err));
+    wk_stat_sort(s, n);
+    fill(&r[A_READ_P50], round, 1e3 * wk_stat_percentile(s, n, 50), 0);
+    fill(&r[A_READ_P99], round, 1e3 * wk_stat_percentile(s, n, 99), 0);
+    return WICK_OK;
+}
+
 static wick_status measure_answer(wk_bench *b, wk_bench_row *r, int round, wick_error *err) {
     const wick_request_options o = request(b, b->wish.tg + 1);
     wick_result res = WICK_RESULT_INIT;
@@ -115,8 +128,12 @@ static wick_status measure_answer(wk_bench *b, wk_bench_row *r, int round, wick_
     noise w = {.n = 0};
     noise_begin(&w, b->wish.noise);
     const double joules = wk_energy_read(&b->energy);
-    const wick_status rc = wick_generate(b->engine, &o, on_text, &c, &res, err);
+    wick_status rc = wick_generate(b->engine, &o, on_text, &c, &res, err);
     const double used = wk_energy_read(&b->energy) - joules;
+    if (!rc && round >= 0 && c.n) {
+        fill_gaps(r, round, &c);
+        rc = fill_reads(b, r, round, &c, err);
+    }
     noise_end(&w);
     if (rc) return rc;
     if (round < 0 || res.n_generated < 2) return WICK_OK;
@@ -124,7 +141,6 @@ static wick_status measure_answer(wk_bench *b, wk_bench_row *r, int round, wick_
          res.decode_s);
     fill(&r[A_FIRST], round, 1e3 * res.first_s, res.first_s);
     r[A_RATE].joules[round] = used / (res.n_prompt + res.n_generated);
-    if (c.n) fill_gaps(r, round, &c);
     (void)snprintf(r[A_FIRST].note, sizeof(r[A_FIRST].note), "prompt of %d tokens",
                    (int)res.n_prompt);
     (void)snprintf(r[A_RATE].note, sizeof(r[A_RATE].note), "%d tokens behind the first",
@@ -136,7 +152,8 @@ void wk_answer_rows(wk_bench *b) {
     static const struct {
         const char *name, *unit;
     } rows[A_COUNT] = {{"answer", "tok/s"},     {"first token", "ms"},   {"token gap p50", "ms"},
-                       {"token gap p95", "ms"}, {"token gap p99", "ms"}, {"token gap max", "ms"}};
+                       {"token gap p95", "ms"}, {"token gap p99", "ms"}, {"token gap max", "ms"},
+                       {"reading alone p50", "ms"}, {"reading alone p99", "ms"}};
     const int threads = b->stats.threads;
     const double bytes = b->cost.weight_bytes + b->cost.kv_bytes_per_pos * (b->wish.tg / 2);
     const int probe = wk_round_read_probe(b, bytes, threads);
@@ -146,6 +163,8 @@ void wk_answer_rows(wk_bench *b) {
         r->less_is_better = i > 0;
         if (i >= A_P50 && b->wish.noise)
             (void)snprintf(r->note, sizeof(r->note), "beside %d busy neighbours", b->wish.noise);
+        if (i >= A_READ_P50 && !b->wish.noise)
+            (void)snprintf(r->note, sizeof(r->note), "%.0f MB, the bytes of a token, and nothing else", bytes / 1e6);
         if (i) continue;
         r->measure = measure_answer;
         r->unit_bytes = bytes;

@@ -370,50 +370,65 @@ void wk_team_run(wk_team *t, void (*fn)(void *ud, int rank), void *ud) {
 
 /* ---- tickets ----------------------------------------------------------------------------------- */
 
-/* Tickets that are dealt statically: two thirds, the same number to each. */
-static uint32_t static_part(uint32_t n, uint32_t team) {
-    const uint32_t two_thirds = n / 3 * 2 + n % 3 * 2 / 3;
-    return team == 1 ? n : two_thirds - two_thirds % team;
+static uint64_t run_of(uint32_t first, uint32_t end) { return first | (uint64_t)end << 32; }
+static uint32_t first_of(uint64_t left) { return (uint32_t)left; }
+static uint32_t count_of(uint64_t left) { return (uint32_t)(left >> 32) - (uint32_t)left; }
+
+static void deal(wk_tickets *k, uint32_t n, uint32_t n_run) {
+    k->n = n;
+    k->n_run = n_run;
+    for (uint32_t i = 0; i < n_run; i++) /* the barrier publishes them */
+        __atomic_store_n(&k->run[i].left,
+                         run_of((uint32_t)((uint64_t)n * i / n_run), (uint32_t)((uint64_t)n * (i + 1) / n_run)),
+                         __ATOMIC_RELAXED);
 }
 
 void wk_tickets_set(wk_tickets *k, uint32_t n, int team) {
-    k->n = n;
-    k->team = (uint32_t)team;
-    k->n_static = static_part(n, k->team);
-    __atomic_store_n(&k->next, k->n_static, __ATOMIC_RELAXED); /* the barrier publishes it */
+    k->alone = team == 1;
+    deal(k, n, team < WK_TICKET_RUNS ? (uint32_t)team : WK_TICKET_RUNS);
 }
 
 void wk_tickets_set_free(wk_tickets *k, uint32_t n, int team) {
-    wk_tickets_set(k, n, team);
-    k->n_static = 0;
-    __atomic_store_n(&k->next, 0, __ATOMIC_RELAXED);
+    k->alone = team == 1;
+    deal(k, n, 1);
 }
 
-/* A share of what is left of the tail, at least one; 0 when it is used up. */
-static uint32_t next_dynamic(wk_tickets *k, uint32_t *ticket, uint32_t share) {
-    uint32_t at = __atomic_load_n(&k->next, __ATOMIC_RELAXED), n;
+/* The longest run that is left; n_run: none is. */
+static uint32_t longest(const wk_tickets *k) {
+    uint32_t best = k->n_run, most = 0;
+    for (uint32_t i = 0; i < k->n_run; i++) {
+        const uint32_t n = count_of(__atomic_load_n(&k->run[i].left, __ATOMIC_RELAXED));
+        if (n <= most) continue;
+        most = n;
+        best = i;
+    }
+    return best;
+}
+
+/* Tickets of run i, from its front or from its end: (left * share + 3) / 4, or one; 0 when it is used up. */
+static uint32_t take(wk_tickets *k, uint32_t i, bool from_end, uint32_t share, uint32_t *first) {
+    uint64_t left = __atomic_load_n(&k->run[i].left, __ATOMIC_RELAXED), rest;
+    uint32_t n;
     do {
-        if (at >= k->n) return 0;
-        n = (k->n - at) / share;
-        if (n < 1) n = 1;
-    } while (!__atomic_compare_exchange_n(&k->next, &at, at + n, true, __ATOMIC_RELAXED,
-                                          __ATOMIC_RELAXED));
-    *ticket = at;
+        const uint32_t at = first_of(left), all = count_of(left);
+        if (!all) return 0;
+        n = share ? (uint32_t)(((uint64_t)all * share + 3) / 4) : 1;
+        *first = from_end ? at + all - n : at;
+        rest = from_end ? run_of(at, at + all - n) : run_of(at + n, at + all);
+    } while (!__atomic_compare_exchange_n(&k->run[i].left, &left, rest, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     return n;
 }
 
-bool wk_tickets_next(wk_tickets *k, int rank, wk_ticket_it *it, uint32_t *ticket) {
-    const uint32_t mine = k->n_static / k->team;
-    if (it->i == mine) return next_dynamic(k, ticket, UINT32_MAX) != 0;
-    *ticket = (uint32_t)rank * mine + it->i++;
-    return true;
+/* From the own run, then from the longest one; a run that another emptied meanwhile is looked past. */
+static uint32_t take_any(wk_tickets *k, int rank, uint32_t own_share, uint32_t share, uint32_t *first) {
+    uint32_t n = take(k, (uint32_t)rank % k->n_run, false, own_share, first);
+    for (uint32_t i; !n && (i = longest(k)) < k->n_run;) n = take(k, i, true, share, first);
+    return n;
 }
 
-bool wk_tickets_next_run(wk_tickets *k, int rank, wk_ticket_it *it, uint32_t *first, uint32_t *n) {
-    const uint32_t mine = k->n_static / k->team;
-    if (it->i == mine) return (*n = next_dynamic(k, first, 2 * k->team)) != 0;
-    *first = (uint32_t)rank * mine + it->i;
-    *n = mine - it->i;
-    it->i = mine;
-    return true;
+bool wk_tickets_next(wk_tickets *k, int rank, uint32_t *ticket) { return take_any(k, rank, 0, 0, ticket) != 0; }
+
+bool wk_tickets_next_run(wk_tickets *k, int rank, uint32_t *first, uint32_t *n) {
+    *n = take_any(k, rank, k->alone ? 4 : 3, 2, first);
+    return *n != 0;
 }

@@ -30,25 +30,26 @@ void wk_team_run(wk_team *t, void (*fn)(void *ud, int rank), void *ud);
 /* All threads of the running region arrive before one leaves. */
 void wk_team_barrier(wk_team *t, int rank);
 
-/* Tickets: 0 .. n-1 are handed out once each. The first two thirds are fixed per thread in runs, the
- * rest comes from a shared counter. Reset happens by wk_tickets_set on ONE thread before the barrier
- * that opens the stage (a stage uses the record of its parity, so resetting never races). */
+/* Tickets: 0 .. n-1 are handed out once each. Each thread has a run of its own that it takes from the front, so that
+ * what it reads is one ascending stream; who is done takes from the end of the longest run that is left. Reset happens
+ * by wk_tickets_set on ONE thread before the barrier that opens the stage (a stage uses the record of its parity, so
+ * resetting never races). */
+enum { WK_TICKET_RUNS = 64 }; /* of a larger team several threads share a run */
 typedef struct wk_tickets {
-    uint32_t n, n_static; /* total; how many are dealt out statically */
-    uint32_t team;
-    uint32_t next __attribute__((aligned(64))); /* atomic, first free one of the dynamic tail */
+    uint32_t n, n_run;
+    bool alone; /* a team of one */
+    struct {
+        uint64_t left; /* atomic: first free one, and above it << 32 the end */
+        uint64_t apart[7];
+    } run[WK_TICKET_RUNS];
 } wk_tickets;
 void wk_tickets_set(wk_tickets *k, uint32_t n, int team);
-/* All from the shared counter: for tickets of unlike size, the largest first. */
+/* One run for all: for tickets of unlike size, the largest first. */
 void wk_tickets_set_free(wk_tickets *k, uint32_t n, int team);
-/* The place of one rank in the record; starts at {0} in every stage. */
-typedef struct wk_ticket_it {
-    uint32_t i; /* static tickets already taken by this rank */
-} wk_ticket_it;
-/* False when there is none left for this rank. */
-bool wk_tickets_next(wk_tickets *k, int rank, wk_ticket_it *it, uint32_t *ticket);
-/* The same, *n tickets from *first on: the static ones of a rank are one run. */
-bool wk_tickets_next_run(wk_tickets *k, int rank, wk_ticket_it *it, uint32_t *first, uint32_t *n);
+/* False when there is none left. */
+bool wk_tickets_next(wk_tickets *k, int rank, uint32_t *ticket);
+/* The same, *n tickets from *first on: most of what is left of the own run, half of another's. */
+bool wk_tickets_next_run(wk_tickets *k, int rank, uint32_t *first, uint32_t *n);
 
 /* Sets nearest-even, denormals kept, exceptions masked; returns what must be given back. */
 uint32_t wk_fp_enter(void);

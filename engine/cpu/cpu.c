@@ -150,11 +150,11 @@ static void cut_chains(wk_exec *x, const wk_stage *st, wk_cut *cut) {
     for (int32_t i = 0; i < st->chain_n; i++) {
         const wk_chain *ch = &p->chain[st->chain_first + i];
         cut->chain[i].per = units_per_ticket(ch, unit[i], total, x->dev->n_thread, cut->n_rows);
-        cut->chain[i].n_group = (ch->n_unit + cut->chain[i].per - 1) / cut->chain[i].per;
         cut->chain[i].first = n;
-        n += (uint32_t)(cut->chain[i].n_group * cut->n_block);
+        n += (uint32_t)((ch->n_unit + cut->chain[i].per - 1) / cut->chain[i].per);
     }
-    cut->n_ticket = n;
+    cut->n_group = n;
+    cut->n_ticket = n * (uint32_t)cut->n_block;
 }
 
 /* All stages, when the batch has another shape than the last one. */
@@ -166,16 +166,18 @@ static void cut_stages(wk_exec *x) {
     x->cut_out = x->b->n_out;
 }
 
+static wk_tickets *tickets_of(wk_exec *x, int32_t stage) { return &x->tickets[stage & 1]; }
+
 static void deal_stage(wk_exec *x, int32_t stage) {
     if (stage >= x->span.stage_first + x->span.n_stage) return;
     const int32_t attn = x->plan->stage[stage].attn;
     wk_cut *cut = &x->cut[stage];
     if (attn >= 0) {
         cut->n_ticket = (uint32_t)wk_attn_list_of(x, x->plan->step[attn].window)->n_task;
-        wk_tickets_set_free(&cut->tickets, cut->n_ticket, x->dev->n_thread);
+        wk_tickets_set_free(tickets_of(x, stage), cut->n_ticket, x->dev->n_thread);
         return;
     }
-    wk_tickets_set(&cut->tickets, cut->n_ticket, x->dev->n_thread);
+    wk_tickets_set(tickets_of(x, stage), cut->n_ticket, x->dev->n_thread);
 }
 
 /* ---- one pass ----------------------------------------------------------------------------------- */
@@ -238,11 +240,10 @@ static void run_row_work(wk_ctx *c, const wk_stage *st) {
     if (st->row_n && !plain && st->chain_n) barrier(c);
 }
 
-/* Steps of one chain on the units of n tickets from `local` on, which lie in one token block. */
-static void run_units(const wk_ctx *c, const wk_chain *ch, const wk_cut *cut, int32_t i, int32_t local,
-                      int32_t n) {
+/* Steps of one chain on the units of n of its tickets from `group` on, for one token block. */
+static void run_units(const wk_ctx *c, const wk_chain *ch, const wk_cut *cut, int32_t i, int32_t group, int32_t n,
+                      int32_t block) {
     const wk_plan *p = c->x->plan;
-    const int32_t group = local % cut->chain[i].n_group, block = local / cut->chain[i].n_group;
     wk_range r = {.r0 = group * cut->chain[i].per * ch->unit, .t0 = block * cut->tok_block};
     r.r1 = r.r0 + n * cut->chain[i].per * ch->unit;
     if (r.r1 > ch->rows) r.r1 = ch->rows;
@@ -251,20 +252,19 @@ static void run_units(const wk_ctx *c, const wk_chain *ch, const wk_cut *cut, in
     for (int32_t j = 0; j < ch->n; j++) exec_step(c, &p->step[p->order[ch->first + j]], r);
 }
 
-/* n tickets from `ticket` on. Few rows: those of a chain at once, as one stream of weights that runs long is read
- * faster than short ones in turn. Many rows: one by one, as what they make must stay in the cache. */
+/* n tickets from `ticket` on, of one token block: those of a chain at once. */
 static void run_tickets(const wk_ctx *c, const wk_stage *st, const wk_cut *cut, uint32_t ticket,
                         uint32_t n) {
+    const uint32_t block = ticket / cut->n_group;
+    ticket %= cut->n_group;
     const uint32_t end = ticket + n;
     int32_t i = cut->n_chain - 1;
     while (i > 0 && ticket < cut->chain[i].first) i--;
-    for (; ticket < end; i++) {
-        const uint32_t next = i + 1 < cut->n_chain ? cut->chain[i + 1].first : cut->n_ticket;
-        const uint32_t stop = end < next ? end : next;
-        const uint32_t step = c->by_block ? 1 : stop - ticket;
-        for (; ticket < stop; ticket += step)
-            run_units(c, &c->x->plan->chain[st->chain_first + i], cut, i,
-                      (int32_t)(ticket - cut->chain[i].first), (int32_t)step);
+    for (uint32_t stop; ticket < end; ticket = stop, i++) {
+        const uint32_t next = i + 1 < cut->n_chain ? cut->chain[i + 1].first : cut->n_group;
+        stop = end < next ? end : next;
+        run_units(c, &c->x->plan->chain[st->chain_first + i], cut, i, (int32_t)(ticket - cut->chain[i].first),
+                  (int32_t)(stop - ticket), (int32_t)block);
     }
 }
 
@@ -276,15 +276,16 @@ static void run_stage(wk_ctx *c, int32_t stage) {
     c->made = stage == x->region.made;
     if (!c->made) run_row_work(c, st);
     c->by_block = st->chain_n && cut->n_rows > WK_CHAIN_ROWS;
-    wk_ticket_it it = {0};
+    wk_tickets *tickets = tickets_of(x, stage);
     uint32_t ticket;
     if (st->attn >= 0) {
         const wk_step *s = &x->plan->step[st->attn];
-        while (wk_tickets_next(&cut->tickets, c->rank, &it, &ticket))
+        while (wk_tickets_next(tickets, c->rank, &ticket))
             exec_step(c, s, (wk_range){.t0 = (int32_t)ticket, .t1 = (int32_t)ticket + 1});
     } else if (st->chain_n) {
-        uint32_t n;
-        while (wk_tickets_next_run(&cut->tickets, c->rank, &it, &ticket, &n))
+        uint32_t n = 1; /* few rows: a stream of weights that runs long is read faster than short ones in turn */
+        while (c->by_block ? wk_tickets_next(tickets, c->rank, &ticket)
+                           : wk_tickets_next_run(tickets, c->rank, &ticket, &n))
             run_tickets(c, st, cut, ticket, n);
     }
     if (c->rank == 0) deal_stage(x, stage + 1);

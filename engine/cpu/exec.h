@@ -23,15 +23,15 @@ enum { WK_TOK_BLOCK = 132 }; /* tokens of a matrix product at once: sums of 32 r
 /* Chains of a stage: q, k, v and an A of each adapter beside each. */
 enum { WK_CUT_CHAINS = 3 * (1 + WK_ADAPTERS_MAX), WK_ATTN_COLS = 48 };
 
-/* How the chains of one stage are cut for one number of tokens and of picked rows. Kept from pass to pass while those
- * numbers stay; the tickets are dealt anew by rank 0, one stage ahead. */
+/* How the chains of one stage are cut for one number of tokens and of picked rows: tickets of a block of tokens one after
+ * the other, chain by chain, so that threads have blocks of their own and find their rows in their own caches. Kept from pass to pass while those
+ * numbers stay. */
 typedef struct wk_cut {
-    wk_tickets tickets;
-    uint32_t n_ticket;
+    uint32_t n_ticket, n_group; /* in all, and of a token block */
     int32_t n_chain, tok_block, n_block, n_rows; /* rows of the stage's values: tokens or picked rows */
     struct {
-        int32_t per, n_group; /* units a ticket, tickets of a token block */
-        uint32_t first;       /* first ticket of the chain */
+        int32_t per;    /* units a ticket */
+        uint32_t first; /* first ticket of the chain in a block */
     } chain[WK_CUT_CHAINS];
 } wk_cut;
 
@@ -99,6 +99,7 @@ struct wk_exec {
     float *part;                         /* partials: per slot m[G], l[G], o[G][hd] */
     size_t part_room;                    /* slots */
     wk_cut *cut;                         /* [n_stage] */
+    wk_tickets tickets[2];               /* of stages by parity: dealt by rank 0, one stage ahead */
     int32_t cut_tok, cut_out;            /* what they were made for */
     const wk_batch *b;
     uint64_t n_barrier; /* written by rank 0 */

@@ -8,8 +8,7 @@ typedef struct share {
 } share;
 
 int wk_owner_of(double at, int n_thread) {
-    const double head = 2.0 / 3, t = at < head ? at / head : (at - head) / (1 - head);
-    const int rank = (int)(t * n_thread);
+    const int rank = (int)(at * n_thread);
     return rank < n_thread ? rank : n_thread - 1;
 }
 

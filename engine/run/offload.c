@@ -181,7 +181,7 @@ static int open_named(wk_offload *o, const wk_plan *p, const char *spec, bool me
     if (rc) return err ? wk_fail_at(err, "%s", o->name) : rc;
     WK_TRY(ask_units(o, p, err));
     if (measure && o->info.read_rate > 0 &&
-        wk_probe_read(&o->host_rate, host->n_thread, host->n_cpu, PROBE_BYTES, PROBE_PASSES, NULL))
+        wk_probe_read(&o->host_rate, NULL, host->n_thread, host->n_cpu, PROBE_BYTES, PROBE_PASSES, NULL))
         o->host_rate = 0; /* not measured */
     return WICK_OK;
 }

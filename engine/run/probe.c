@@ -18,7 +18,8 @@ typedef struct probe {
     uint8_t *mem;
     size_t per_thread; /* bytes */
     int passes;
-    double best; /* seconds of the fastest pass; written by rank 0 */
+    double best;     /* seconds of the fastest pass; written by rank 0 */
+    double *seconds; /* [passes] of each, or NULL */
     _Atomic uint64_t sink;
 } probe;
 
@@ -33,7 +34,9 @@ static void probe_rank(void *ud, int rank) {
         sum += p->read(mine, p->per_thread);
         wk_team_barrier(p->team, rank);
         const double s = (double)(wk_os_now_ns() - t0) * 1e-9;
-        if (rank == 0 && s < p->best) p->best = s;
+        if (rank != 0) continue;
+        if (s < p->best) p->best = s;
+        if (p->seconds) p->seconds[pass] = s;
     }
     p->sink += sum; /* so that the reads are not removed */
 }
@@ -41,10 +44,10 @@ static void probe_rank(void *ud, int rank) {
 /* More threads than CPUs measure nothing: a clock that starts when its thread gets its turn has missed the others'. */
 static int most(int n_thread, int n_cpu) { return n_thread < n_cpu ? n_thread : n_cpu; }
 
-int wk_probe_read(double *out, int n_thread, int n_cpu, size_t n_bytes, int passes, wk_err *err) {
+int wk_probe_read(double *out, double *seconds, int n_thread, int n_cpu, size_t n_bytes, int passes, wk_err *err) {
     n_thread = most(n_thread, n_cpu);
     wk_pages mem = {0};
-    probe p = {.passes = passes, .best = 1e9};
+    probe p = {.passes = passes, .seconds = seconds, .best = 1e9};
     wk_kernels k;
     int rc = WICK_OK;
     wk_kernels_init(&k, wk_cpu_detect()); /* what memory gives, whatever level the products run at */

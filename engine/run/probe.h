@@ -8,8 +8,9 @@
 #include "engine/base/err.h"
 #include "simd/kernels.h"
 
-/* Best of `passes` passes of n_thread threads, at most n_cpu, over n_bytes of huge-page memory, bytes a second. */
-int wk_probe_read(double *out, int n_thread, int n_cpu, size_t n_bytes, int passes, wk_err *err);
+/* Best of `passes` passes of n_thread threads, at most n_cpu, over n_bytes of huge-page memory, bytes a second.
+ * seconds: [passes] of each, or NULL. */
+int wk_probe_read(double *out, double *seconds, int n_thread, int n_cpu, size_t n_bytes, int passes, wk_err *err);
 
 /* Best of some passes of n_thread threads, at most n_cpu, each running the yardstick fn (kernels.h, peak):
  * multiply-adds a second. */

@@ -256,22 +256,20 @@ static stage stage_at(const job *j, int32_t s0, int32_t k0) {
 /* Lines that go from core to core are dear: 7 to 9 ns each for packing into what the other one has read, 1.5 ns at
  * home (Zen 4). So few threads pack all of it, each for itself, and wait for nobody. */
 static void pack_shared(wk_sgemm_blocks *g, const stage *st, int rank) {
-    wk_ticket_it it = {0};
     uint32_t ticket;
     if (n_packed(g) == wk_team_size(g->team)) {
         for (ticket = 0; ticket < n_pack(g, st); ticket++) pack_part(g, st, ticket, rank);
         return;
     }
-    while (wk_tickets_next(&g->pack, rank, &it, &ticket)) pack_part(g, st, ticket, rank);
+    while (wk_tickets_next(&g->pack, rank, &ticket)) pack_part(g, st, ticket, rank);
     if (packs_shared(&g->job)) wk_team_barrier(g->team, rank);
 }
 
 /* next: NULL for the last one. */
 static void run_stage(wk_sgemm_blocks *g, int rank, const stage *st, const stage *next) {
-    wk_ticket_it it = {0};
     uint32_t ticket;
     pack_shared(g, st, rank);
-    while (wk_tickets_next(&g->strip, rank, &it, &ticket)) run_strip(g, st, ticket, rank);
+    while (wk_tickets_next(&g->strip, rank, &ticket)) run_strip(g, st, ticket, rank);
     if (!next) return;
     wk_team_barrier(g->team, rank);
     if (rank == 0) {

@@ -217,11 +217,11 @@ static void owners(void **state) {
         wk_tickets k;
         const uint32_t n = 360;
         wk_tickets_set(&k, n, team);
-        for (int rank = 0; rank < team; rank++) {
-            const uint32_t mine = k.n_static / k.team;
-            for (uint32_t t = (uint32_t)rank * mine; t < ((uint32_t)rank + 1) * mine && team > 1; t++)
+        for (uint32_t round = 0, t; round < n / (uint32_t)team; round++) /* in turn: nobody takes of another's */
+            for (int rank = 0; rank < team; rank++) {
+                assert_true(wk_tickets_next(&k, rank, &t));
                 assert_int_equal(wk_owner_of((t + 0.5) / n, team), rank);
-        }
+            }
         assert_int_equal(wk_owner_of(0.999999, team), team - 1);
     }
     static wk_cpu_options cpu;

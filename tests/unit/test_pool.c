@@ -78,17 +78,16 @@ static void take_all(void *ud, int rank) {
     for (int r = 0; r < w->n_round; r++) {
         wk_tickets *k = &w->tickets[r & 1];
         if (rank == 0) wk_tickets_set(&w->tickets[(r + 1) & 1], k->n, wk_team_size(w->team));
-        wk_ticket_it it = {0};
-        uint32_t t;
-        while (wk_tickets_next(k, rank, &it, &t)) {
-            if (t >= k->n)
-                __atomic_fetch_add(&w->wrong, 1, __ATOMIC_RELAXED);
-            else
-                __atomic_fetch_add(&w->taken[t], 1, __ATOMIC_RELAXED);
-        }
+        uint32_t t, n = 1;
+        while (r % 3 ? wk_tickets_next(k, rank, &t) : wk_tickets_next_run(k, rank, &t, &n))
+            for (uint32_t i = t; i < t + n; i++) {
+                if (i >= k->n)
+                    __atomic_fetch_add(&w->wrong, 1, __ATOMIC_RELAXED);
+                else
+                    __atomic_fetch_add(&w->taken[i], 1, __ATOMIC_RELAXED);
+            }
         for (int again = 0; again < 3; again++)
-            if (wk_tickets_next(k, rank, &it, &t))
-                __atomic_fetch_add(&w->wrong, 1, __ATOMIC_RELAXED);
+            if (wk_tickets_next(k, rank, &t)) __atomic_fetch_add(&w->wrong, 1, __ATOMIC_RELAXED);
         wk_team_barrier(w->team, rank);
     }
 }
@@ -111,36 +110,57 @@ static void each_ticket_once_in_parallel(void **state) {
     }
 }
 
-/* All (n, team) with ranks that take turns: static runs are contiguous and the head is dealt evenly. */
+/* All (n, team) with ranks that take turns or of which one takes two at once: everyone's own in ascending order, then
+ * the end of another's run, and nobody goes while there is work. */
+static void deal_in_turn(uint32_t n, int team, int greedy, bool by_run) {
+    wk_tickets k;
+    uint8_t taken[260] = {0};
+    uint32_t last[40], total = 0;
+    wk_tickets_set(&k, n, team);
+    for (int r = 0; r < team; r++) last[r] = (uint32_t)((uint64_t)n * (uint64_t)r / (uint64_t)team) - 1;
+    for (int r = 0, turn = 0; total < n; r = r == greedy && turn++ % 2 ? r : (r + 1) % team) {
+        const uint32_t end = (uint32_t)((uint64_t)n * ((uint64_t)r + 1) / (uint64_t)team);
+        uint32_t t, many = 1;
+        assert_true(by_run ? wk_tickets_next_run(&k, r, &t, &many) : wk_tickets_next(&k, r, &t));
+        assert_true(many >= 1 && t < n && many <= n - t);
+        for (uint32_t i = t; i < t + many; i++) assert_int_equal(taken[i]++, 0);
+        total += many;
+        if (t == last[r] + 1 && t < end) {
+            last[r] = t + many - 1;
+            continue;
+        }
+        int of = 0; /* whose run it was: all behind it is taken */
+        while ((uint64_t)n * ((uint64_t)of + 1) / (uint64_t)team <= t) of++;
+        assert_int_not_equal(of, r);
+        for (uint64_t i = t; i < (uint64_t)n * ((uint64_t)of + 1) / (uint64_t)team; i++) assert_int_equal(taken[i], 1);
+    }
+    uint32_t t;
+    for (int r = 0; r < team; r++) assert_false(wk_tickets_next(&k, r, &t));
+}
+
 static void each_ticket_once(void **state) {
     (void)state;
-    for (int team = 1; team <= 40; team++) {
-        for (uint32_t n = 0; n<260; n += team> 8 ? 7 : 1) {
-            wk_tickets k;
-            uint8_t taken[260] = {0};
-            wk_ticket_it it[40] = {{0}};
-            wk_tickets_set(&k, n, team);
-            assert_true(k.n_static <= n && k.n_static % (uint32_t)team == 0);
-            assert_true(team == 1 ? k.n_static == n : k.n_static <= n - n / 3);
-            uint32_t t, last[40] = {0}, total = 0;
-            for (bool more = true; more;) {
-                more = false;
-                for (int r = 0; r < team; r++) {
-                    if (!wk_tickets_next(&k, r, &it[r], &t)) continue;
-                    more = true;
-                    total++;
-                    assert_true(t < n);
-                    assert_int_equal(taken[t]++, 0);
-                    if (t < k.n_static && it[r].i > 1) assert_int_equal(t, last[r] + 1);
-                    last[r] = t;
-                }
-            }
-            assert_int_equal(total, n);
-        }
-    }
+    for (int team = 1; team <= 40; team++)
+        for (uint32_t n = 0; n < 260; n += team > 8 ? 7 : 1)
+            for (int way = 0; way < 4; way++) deal_in_turn(n, team, way & 1 ? team / 2 : -1, way & 2);
+}
+
+/* More threads than runs, and the largest count. */
+static void tickets_at_the_limits(void **state) {
+    (void)state;
     wk_tickets k;
+    uint32_t t, n, total = 0;
+    wk_tickets_set(&k, 1000, 1000);
+    for (int r = 999; r >= 0; r--) total += wk_tickets_next(&k, r, &t);
+    assert_int_equal(total, 1000);
+    assert_false(wk_tickets_next(&k, 3, &t));
     wk_tickets_set(&k, UINT32_MAX, 1);
-    assert_int_equal(k.n_static, UINT32_MAX);
+    assert_true(wk_tickets_next_run(&k, 0, &t, &n));
+    assert_true(t == 0 && n == UINT32_MAX);
+    assert_false(wk_tickets_next_run(&k, 0, &t, &n));
+    wk_tickets_set_free(&k, 5, 3);
+    for (uint32_t i = 0; i < 5; i++) assert_true(wk_tickets_next(&k, (int)(i * 2 % 3), &t) && t == i);
+    assert_false(wk_tickets_next(&k, 1, &t));
 }
 
 /* 1 + 2^-24 is a tie: nearest even gives 1, upward gives the next float. */
@@ -278,7 +298,8 @@ static void moves_off_a_taken_cpu(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_every_rank),  cmocka_unit_test(barrier_holds),
-        cmocka_unit_test(each_ticket_once), cmocka_unit_test(each_ticket_once_in_parallel),
+        cmocka_unit_test(each_ticket_once),
+        cmocka_unit_test(tickets_at_the_limits), cmocka_unit_test(each_ticket_once_in_parallel),
         cmocka_unit_test(fp_state),         cmocka_unit_test(no_thread_no_team),
         cmocka_unit_test(two_teams),        cmocka_unit_test(stacked_threads_part),
         cmocka_unit_test(moves_off_a_taken_cpu),
