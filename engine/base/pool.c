@@ -393,11 +393,14 @@ void wk_tickets_set_free(wk_tickets *k, uint32_t n, int team) {
     deal(k, n, 1);
 }
 
-/* The longest run that is left; n_run: none is. */
-static uint32_t longest(const wk_tickets *k) {
+enum { SEES_ALL = 8 }; /* runs up to which a thread looks at all of them */
+
+/* The longest run that is left of those that rank looks at: of many, some near and far, since each look is a line of
+ * another core and the owner of a run comes to its end in any case. n_run: none is left. */
+static uint32_t longest(const wk_tickets *k, uint32_t own) {
     uint32_t best = k->n_run, most = 0;
-    for (uint32_t i = 0; i < k->n_run; i++) {
-        const uint32_t n = count_of(__atomic_load_n(&k->run[i].left, __ATOMIC_RELAXED));
+    for (uint32_t step = 1; step < k->n_run; step += k->n_run > SEES_ALL ? step : 1) {
+        const uint32_t i = (own + step) % k->n_run, n = count_of(__atomic_load_n(&k->run[i].left, __ATOMIC_RELAXED));
         if (n <= most) continue;
         most = n;
         best = i;
@@ -421,8 +424,9 @@ static uint32_t take(wk_tickets *k, uint32_t i, bool from_end, uint32_t share, u
 
 /* From the own run, then from the longest one; a run that another emptied meanwhile is looked past. */
 static uint32_t take_any(wk_tickets *k, int rank, uint32_t own_share, uint32_t share, uint32_t *first) {
-    uint32_t n = take(k, (uint32_t)rank % k->n_run, false, own_share, first);
-    for (uint32_t i; !n && (i = longest(k)) < k->n_run;) n = take(k, i, true, share, first);
+    const uint32_t own = (uint32_t)rank % k->n_run;
+    uint32_t n = take(k, own, false, own_share, first);
+    for (uint32_t i; !n && (i = longest(k, own)) < k->n_run;) n = take(k, i, true, share, first);
     return n;
 }
 

@@ -31,7 +31,7 @@ void wk_team_run(wk_team *t, void (*fn)(void *ud, int rank), void *ud);
 void wk_team_barrier(wk_team *t, int rank);
 
 /* Tickets: 0 .. n-1 are handed out once each. Each thread has a run of its own that it takes from the front, so that
- * what it reads is one ascending stream; who is done takes from the end of the longest run that is left. Reset happens
+ * what it reads is one ascending stream; who is done takes from the end of the longest run that it sees. Reset happens
  * by wk_tickets_set on ONE thread before the barrier that opens the stage (a stage uses the record of its parity, so
  * resetting never races). */
 enum { WK_TICKET_RUNS = 64 }; /* of a larger team several threads share a run */
@@ -46,7 +46,7 @@ typedef struct wk_tickets {
 void wk_tickets_set(wk_tickets *k, uint32_t n, int team);
 /* One run for all: for tickets of unlike size, the largest first. */
 void wk_tickets_set_free(wk_tickets *k, uint32_t n, int team);
-/* False when there is none left. */
+/* False when there is none left for this rank. */
 bool wk_tickets_next(wk_tickets *k, int rank, uint32_t *ticket);
 /* The same, *n tickets from *first on: most of what is left of the own run, half of another's. */
 bool wk_tickets_next_run(wk_tickets *k, int rank, uint32_t *first, uint32_t *n);
