@@ -108,13 +108,19 @@ static void fill_gaps(wk_bench_row *r, int round, clock_of *c) {
         fill(&r[A_P50 + i], round, 1e3 * wk_stat_percentile(c->gap, c->n, percent[i]), 0);
 }
 
-/* The machine alone: the bytes of a token read as often as there were gaps, for READ_S at most, by as many threads,
- * nothing else done. Gaps of tokens cannot be more even than these. */
+/* Of weights that lie in the cache, or with a device, there is nothing to compare with. */
+static bool reads_alone(const wk_bench *b, int probe) {
+    return probe >= 0 && !(b->n_target && !b->target[b->use].is_cpu);
+}
+
+/* The machine alone: what the probe of the answer reads, as often as there were gaps, for READ_S at most, nothing else
+ * done. Gaps of tokens cannot be more even than these. */
 static wick_status fill_reads(wk_bench *b, wk_bench_row *r, int round, const clock_of *c, wick_error *err) {
     double s[GAPS];
+    const wk_bench_row *probe = &b->row[r[A_RATE].read_probe];
     const double most = 1e3 * READ_S / r[A_P50].value[round];
     const int n = most < c->n ? (int)most + 1 : c->n;
-    WK_TRY(wick_x_read_times(b->stats.threads, (size_t)r[A_RATE].unit_bytes, s, n, err));
+    WK_TRY(wick_x_read_times(probe->threads, probe->bytes, s, n, err));
     wk_stat_sort(s, n);
     fill(&r[A_READ_P50], round, 1e3 * wk_stat_percentile(s, n, 50), 0);
     fill(&r[A_READ_P99], round, 1e3 * wk_stat_percentile(s, n, 99), 0);
@@ -132,7 +138,7 @@ static wick_status measure_answer(wk_bench *b, wk_bench_row *r, int round, wick_
     const double used = wk_energy_read(&b->energy) - joules;
     if (!rc && round >= 0 && c.n) {
         fill_gaps(r, round, &c);
-        rc = fill_reads(b, r, round, &c, err);
+        if (reads_alone(b, r[A_RATE].read_probe)) rc = fill_reads(b, r, round, &c, err);
     }
     noise_end(&w);
     if (rc) return rc;
@@ -158,13 +164,14 @@ void wk_answer_rows(wk_bench *b) {
     const double bytes = b->cost.weight_bytes + b->cost.kv_bytes_per_pos * (b->wish.tg / 2);
     const int probe = wk_round_read_probe(b, bytes, threads);
     if (b->n_row + A_COUNT > WK_BENCH_ROWS) return;
-    for (int i = 0; i < A_COUNT; i++) {
+    for (int i = 0; i < (reads_alone(b, probe) ? A_COUNT : A_READ_P50); i++) {
         wk_bench_row *r = wk_round_row(b, WK_BENCH_END, rows[i].unit, "%s", rows[i].name);
         r->less_is_better = i > 0;
         if (i >= A_P50 && b->wish.noise)
             (void)snprintf(r->note, sizeof(r->note), "beside %d busy neighbours", b->wish.noise);
         if (i >= A_READ_P50 && !b->wish.noise)
-            (void)snprintf(r->note, sizeof(r->note), "%.0f MB, the bytes of a token, and nothing else", bytes / 1e6);
+            (void)snprintf(r->note, sizeof(r->note), "%.0f MB by %d threads, nothing else", (double)b->row[probe].bytes / 1e6,
+                           threads);
         if (i) continue;
         r->measure = measure_answer;
         r->unit_bytes = bytes;

@@ -24,8 +24,8 @@ enum { WK_TOK_BLOCK = 132 }; /* tokens of a matrix product at once: sums of 32 r
 enum { WK_CUT_CHAINS = 3 * (1 + WK_ADAPTERS_MAX), WK_ATTN_COLS = 48 };
 
 /* How the chains of one stage are cut for one number of tokens and of picked rows: tickets of a block of tokens one after
- * the other, chain by chain, so that threads have blocks of their own and find their rows in their own caches. Kept from pass to pass while those
- * numbers stay. */
+ * the other, chain by chain, so that threads have blocks of their own and find their rows in their own caches. Kept from
+ * pass to pass while those numbers stay. */
 typedef struct wk_cut {
     uint32_t n_ticket, n_group; /* in all, and of a token block */
     int32_t n_chain, tok_block, n_block, n_rows; /* rows of the stage's values: tokens or picked rows */

@@ -84,8 +84,8 @@ static void panels(const mm *m, int32_t panel, int32_t n, int32_t t0, int32_t t1
     }
 }
 
-/* Tokens t0 .. t1-1, at most WK_TOK_BLOCK, into dst (row of token t0, column of row r0). The last panel of a matrix whose rows 16 does not divide goes through a
- * buffer. */
+/* Tokens t0 .. t1-1, at most WK_TOK_BLOCK, into dst (row of token t0, column of row r0). The last panel of a matrix whose
+ * rows 16 does not divide goes through a buffer. */
 static void token_block(const mm *m, wk_range r, float *dst, size_t ld) {
     const int32_t end = r.r1 == m->w->n_row ? m->w->n_row / WK_PANEL : r.r1 / WK_PANEL;
     const int32_t first = r.r0 / WK_PANEL, rest = r.r1 - end * WK_PANEL;

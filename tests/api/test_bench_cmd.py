@@ -69,6 +69,7 @@ def full(tmp):
           rows["engine", "decode"])
     gaps = [rows["end-to-end", f"token gap {p}"]["median"] for p in ("p50", "p95", "p99", "max")]
     check("gaps in order", gaps == sorted(gaps), gaps)
+    check("nothing is read alone that lies in the cache", ("end-to-end", "reading alone p50") not in rows, sorted(rows))
     m = o["machine"]
     check("machine block", m["arith"] >= 1 and m["threads"] >= 1 and m["model"] == "llama.gguf" and m["model_bytes"] == os.path.getsize(TINY) and
           re.fullmatch("[0-9a-f]{32}", m["model_xxh3"]) and re.fullmatch("[0-9a-f]{16}", m["logits"]) and m["read_gb_s"] > 0.1 and
@@ -135,8 +136,11 @@ def with_model():
     if not os.path.exists(path):
         print("skipped: WICK_SMOLLM2 names no file")
         return
-    rc, out, err = run([path, "--json", "--only", "prefill,decode", "--pp", "64", "--tg", "16", "--depth", "0,1k", "--reps", "2"])
+    rc, out, err = run([path, "--json", "--only", "prefill,decode,answer", "--pp", "64", "--tg", "16", "--depth", "0,1k", "--reps", "2"])
     rows = rows_of(json.loads(out))
+    alone = [rows["end-to-end", f"reading alone {p}"] for p in ("p50", "p99")]
+    check("the bytes of a token read alone", 0 < alone[0]["median"] <= alone[1]["median"] and alone[0]["n"] == 2 and
+          " MB by " in alone[0]["note"], alone)
     for name, of in (("prefill 64", "i8"), ("decode", "read"), ("decode @1024", "read")):
         r = rows["engine", name]
         check(f"share of {name}", 0.005 < r["share"] < 1.5 and r["share_of"] == of and r["probe"] > 1, r)
