@@ -9,7 +9,7 @@
 
 enum {
     MOST_MICRO = 4096,        /* tokens of a micro-batch that is chosen here */
-    HUGE_PAGE = 2 << 20,
+    PAGE = 4096,
     ONEDNN_BYTES = 3 << 20,
     LOGIT_BYTES = 64 << 20,   /* most of a chunk: exec.c */
     WIDE_BYTES = 32 << 20,    /* it works in pieces */
@@ -60,9 +60,9 @@ double wk_grad_flops(const wk_grad *g, int32_t n_ctx) {
     return sum;
 }
 
-/* Arenas are huge pages. */
+/* What an arena of so many bytes takes (base/arena.c). */
 static uint64_t whole(uint64_t bytes) {
-    return (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    return (bytes + PAGE - 1) / PAGE * PAGE;
 }
 
 /* What oneDNN was measured to take for itself: its code, and copies of operands: logits, and three of the widest layer. */
