@@ -10,7 +10,7 @@
 enum {
     MOST_MICRO = 4096,        /* tokens of a micro-batch that is chosen here */
     PAGE = 4096,
-    ONEDNN_BYTES = 3 << 20,
+    ONEDNN_BYTES = 4 << 20,
     LOGIT_BYTES = 64 << 20,   /* most of a chunk: exec.c */
     WIDE_BYTES = 32 << 20,    /* it works in pieces */
     PROGRAM_BYTES = 5 << 20,  /* the program, its libraries, their heaps */
@@ -65,12 +65,12 @@ static uint64_t whole(uint64_t bytes) {
     return (bytes + PAGE - 1) / PAGE * PAGE;
 }
 
-/* What oneDNN was measured to take for itself: its code, and copies of operands: logits, and three of the widest layer. */
+/* What oneDNN was measured to take for itself: its code, and copies of operands: logits, and two of the widest layer. */
 static uint64_t onednn_bytes(const wk_setup *s, const wk_train_config *c) {
     if (s->target.bf16 || c->gemm == WK_SGEMM_WICK || !wk_sgemm_has_onednn()) return 0;
     const uint64_t row = (uint64_t)s->grad->max_tok * sizeof(float), logits = row * (uint64_t)s->plan->n_vocab,
                    wide = 2 * row * (uint64_t)s->plan->n_ff;
-    return ONEDNN_BYTES + (logits < LOGIT_BYTES ? logits : LOGIT_BYTES) + (wide < WIDE_BYTES ? wide : WIDE_BYTES) * 3 / 2;
+    return ONEDNN_BYTES + (logits < LOGIT_BYTES ? logits : LOGIT_BYTES) + (wide < WIDE_BYTES ? wide : WIDE_BYTES);
 }
 
 /* The part that lies on a device, and what the host still takes: the program, and copies of the moments while a checkpoint
