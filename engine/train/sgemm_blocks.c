@@ -372,7 +372,7 @@ size_t wk_sgemm_bytes(int32_t n, int32_t k, int n_thread) {
 }
 
 wk_sgemm_blocks *wk_sgemm_blocks_new(const wk_kernels *k, const wk_grad_kernels *gk, wk_team *team) {
-    wk_sgemm_blocks *g = (wk_sgemm_blocks *)wk_alloc_aligned(sizeof(wk_sgemm_blocks)); /* the tickets want it */
+    wk_sgemm_blocks *g = (wk_sgemm_blocks *)wk_alloc_aligned(sizeof(wk_sgemm_blocks)); /* runs of tickets are a line each */
     if (!g) return NULL;
     g->tile = g->thin_tile = k->gemm[WK_KIND_F];
     if (gk) {

@@ -17,6 +17,16 @@ WK_INLINE __m512i wk_line_ahead(const uint8_t *p) {
     wk_ahead(p, 64);
     return _mm512_loadu_si512(p);
 }
+/* 4 bytes in every lane. */
+WK_INLINE __m512i wk_bcast32(const void *p) {
+    int32_t v;
+    memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
+}
+/* sum + codes . 4 activations, of which the caller gives the address. */
+WK_INLINE __m512i wk_dot4(__m512i sum, __m512i codes, const int8_t *q) {
+    return _mm512_dpbusd_epi32(sum, codes, wk_bcast32(q));
+}
 WK_INLINE __m512i wk_set8(int v) {
     return _mm512_set1_epi8((char)v);
 }

@@ -6,12 +6,6 @@
 
 enum { FEW = WK_FEW };
 
-WK_INLINE __m512i bcast32(const void *p) {
-    int32_t v;
-    memcpy(&v, p, 4);
-    return _mm512_set1_epi32(v);
-}
-
 /* Two tokens take less time than their line: distances as for one (vec512.h). With more, a line must be asked for
  * far earlier than the out-of-order window reaches. Measured on Zen 4, GB/s of one thread that reads 30: 4 tokens,
  * Q4_0, 1 KB 13, 2 KB 12, 4 KB 18, 8 KB 23, 16 KB 23; 2 tokens 26, 16, 20, 25, 23. Blocks whose fields are read in
@@ -31,7 +25,7 @@ WK_INLINE __m512i line(const uint8_t *p, const int m) {
 WK_INLINE void dot(__m512i sum[FEW], __m512i codes, const int8_t *q, size_t ld, const int m) {
     WK_UNROLL
     for (int j = 0; j < m; j++)
-        sum[j] = _mm512_dpbusd_epi32(sum[j], codes, bcast32(q + (size_t)j * ld));
+        sum[j] = _mm512_dpbusd_epi32(sum[j], codes, wk_bcast32(q + (size_t)j * ld));
 }
 WK_INLINE void start(__m512i sum[FEW], const int32_t *z, size_t ld, const int shift, const int m) {
     WK_UNROLL
@@ -150,7 +144,7 @@ WK_INLINE void mins_k4(__m512 a[FEW], const uint8_t *mn, const uint8_t *b, const
         const __m512i v = wk_pair16(mn + 16 * i, mn + 16 * i + 16);
         WK_UNROLL
         for (int j = 0; j < m; j++)
-            sum[j] = _mm512_dpwssd_epi32(sum[j], v, bcast32(x->s32 + (size_t)j * x->ldb + i));
+            sum[j] = _mm512_dpwssd_epi32(sum[j], v, wk_bcast32(x->s32 + (size_t)j * x->ldb + i));
     }
     times(a, sum, wk_neg512(wk_f16_512(b + 32)), m);
 }

@@ -6,11 +6,6 @@
 
 enum { COLS = 6 };
 
-WK_INLINE __m512i bcast32(const void *p) {
-    int32_t v;
-    memcpy(&v, p, 4);
-    return _mm512_set1_epi32(v);
-}
 /* Element i of token j, j a constant: three tokens per base pointer. */
 #define TOKEN(b0, b3, ld, j, i) (((j) < 3 ? (b0) : (b3)) + (size_t)((j) % 3) * (ld) + (i))
 
@@ -22,7 +17,7 @@ WK_INLINE void dot(__m512i sum[2][COLS], const uint8_t *c0, const uint8_t *c1, c
         const __m512i w0 = wk_line(c0 + 64 * g), w1 = wk_line(c1 + 64 * g);
         WK_UNROLL
         for (int j = 0; j < m; j++) {
-            const __m512i x = bcast32(TOKEN(q0, q3, ld, j, 4 * g));
+            const __m512i x = wk_bcast32(TOKEN(q0, q3, ld, j, 4 * g));
             sum[0][j] = _mm512_dpbusd_epi32(sum[0][j], w0, x);
             if (np == 2) sum[1][j] = _mm512_dpbusd_epi32(sum[1][j], w1, x);
         }
@@ -31,7 +26,7 @@ WK_INLINE void dot(__m512i sum[2][COLS], const uint8_t *c0, const uint8_t *c1, c
 
 WK_INLINE void start(__m512i sum[2][COLS], const int32_t *z, size_t ld, const int m) {
     WK_UNROLL
-    for (int j = 0; j < m; j++) sum[0][j] = sum[1][j] = bcast32(z + (size_t)j * ld);
+    for (int j = 0; j < m; j++) sum[0][j] = sum[1][j] = wk_bcast32(z + (size_t)j * ld);
 }
 WK_INLINE void start0(__m512i sum[2][COLS], const int m) {
     WK_UNROLL
@@ -90,7 +85,7 @@ WK_INLINE void add_mins(__m512 a[2][COLS], const wk_panel *w, const int np, cons
         const __m512i v0 = _mm512_loadu_si512(m0 + 32 * t), v1 = _mm512_loadu_si512(m1 + 32 * t);
         WK_UNROLL
         for (int j = 0; j < m; j++) {
-            const __m512i s = bcast32(sums + (size_t)j * ls + 2 * t);
+            const __m512i s = wk_bcast32(sums + (size_t)j * ls + 2 * t);
             sum[0][j] = _mm512_dpwssd_epi32(sum[0][j], v0, s);
             if (np == 2) sum[1][j] = _mm512_dpwssd_epi32(sum[1][j], v1, s);
         }
@@ -162,7 +157,7 @@ WK_INLINE void tile_w(float *dst, size_t ld, const wk_panel *w, const int np, co
             for (int j = 0; j < m; j++) {
                 WK_UNROLL
                 for (int t = 0; t < 8; t += 2) {
-                    const __m512i s = bcast32(x->s32 + (size_t)j * x->ldb + 8 * b + (size_t)t);
+                    const __m512i s = wk_bcast32(x->s32 + (size_t)j * x->ldb + 8 * b + (size_t)t);
                     sum[0][j] = _mm512_dpwssd_epi32(sum[0][j], zp, s);
                 }
                 sum[1][j] = sum[0][j];

@@ -6,12 +6,6 @@
 #include "simd/avx512vnni/avx512vnni.h"
 #include "simd/avx512vnni/codes.h"
 
-/* sum + codes . 4 activations, of which the caller gives the address. */
-WK_INLINE __m512i dot4(__m512i sum, __m512i codes, const int8_t *q) {
-    int32_t v;
-    memcpy(&v, q, 4);
-    return _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(v));
-}
 WK_INLINE __m512i start(int32_t z) {
     return _mm512_set1_epi32(z);
 }
@@ -22,8 +16,8 @@ WK_INLINE __m512i sum_nibbles(const uint8_t *qs, const int8_t *q, __m512i lo) {
     WK_UNROLL
     for (int g = 0; g < 4; g++) {
         const __m512i v = wk_line_ahead(qs + 64 * g);
-        lo = dot4(lo, wk_lo4(v), q + 4 * g);
-        hi = dot4(hi, _mm512_and_si512(v, wk_set8(-16)), q + 16 + 4 * g);
+        lo = wk_dot4(lo, wk_lo4(v), q + 4 * g);
+        hi = wk_dot4(hi, _mm512_and_si512(v, wk_set8(-16)), q + 16 + 4 * g);
     }
     return _mm512_add_epi32(lo, _mm512_srai_epi32(hi, 4));
 }
@@ -33,8 +27,8 @@ WK_INLINE __m512i sum_fives(const uint8_t *qh, const uint8_t *qs, const int8_t *
     WK_UNROLL
     for (int g = 0; g < 4; g++) {
         const __m512i v = wk_line_ahead(qs + 64 * g);
-        lo = dot4(lo, wk_or_and(wk_lo4(v), wk_shift(h, 4 - g), 0x10), q + 4 * g);
-        hi = dot4(hi, wk_or_and(wk_hi4(v), wk_shift(h, -g), 0x10), q + 16 + 4 * g);
+        lo = wk_dot4(lo, wk_or_and(wk_lo4(v), wk_shift(h, 4 - g), 0x10), q + 4 * g);
+        hi = wk_dot4(hi, wk_or_and(wk_hi4(v), wk_shift(h, -g), 0x10), q + 16 + 4 * g);
     }
     return _mm512_add_epi32(lo, hi);
 }
@@ -56,8 +50,8 @@ WK_INLINE __m512i sum_q8_0(const uint8_t *b, const int8_t *q, int32_t z) {
     __m512i lo = start(z), hi = _mm512_setzero_si512();
     WK_UNROLL
     for (int g = 0; g < 8; g += 2) {
-        lo = dot4(lo, wk_line_ahead(b + 32 + 64 * g), q + 4 * g);
-        hi = dot4(hi, wk_line_ahead(b + 96 + 64 * g), q + 4 * g + 4);
+        lo = wk_dot4(lo, wk_line_ahead(b + 32 + 64 * g), q + 4 * g);
+        hi = wk_dot4(hi, wk_line_ahead(b + 96 + 64 * g), q + 4 * g + 4);
     }
     return _mm512_add_epi32(lo, hi);
 }
@@ -66,8 +60,8 @@ WK_INLINE __m512i sum_table(const uint8_t *qs, const int8_t *q, int32_t z, __m51
     WK_UNROLL
     for (int g = 0; g < 4; g++) {
         const __m512i v = wk_line_ahead(qs + 64 * g);
-        lo = dot4(lo, _mm512_shuffle_epi8(table, wk_lo4(v)), q + 4 * g);
-        hi = dot4(hi, _mm512_shuffle_epi8(table, wk_hi4(v)), q + 16 + 4 * g);
+        lo = wk_dot4(lo, _mm512_shuffle_epi8(table, wk_lo4(v)), q + 4 * g);
+        hi = wk_dot4(hi, _mm512_shuffle_epi8(table, wk_hi4(v)), q + 16 + 4 * g);
     }
     return _mm512_add_epi32(lo, hi);
 }

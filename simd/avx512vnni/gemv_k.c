@@ -6,14 +6,6 @@
 #include "simd/avx512vnni/avx512vnni.h"
 #include "simd/avx512vnni/codes.h"
 
-WK_INLINE __m512i bcast32(const void *p) {
-    int32_t v;
-    memcpy(&v, p, 4);
-    return _mm512_set1_epi32(v);
-}
-WK_INLINE __m512i dot4(__m512i sum, __m512i codes, const int8_t *q) {
-    return _mm512_dpbusd_epi32(sum, codes, bcast32(q));
-}
 WK_INLINE __m512 times(__m512i sum, __m512 s, __m512 a) {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), s, a);
 }
@@ -23,7 +15,7 @@ WK_INLINE __m512i mins(const uint8_t *mn, const int16_t *sums, const int n) {
     __m512i m = _mm512_setzero_si512();
     WK_UNROLL
     for (int j = 0; j < n; j += 2)
-        m = _mm512_dpwssd_epi32(m, wk_pair16(mn + 16 * j, mn + 16 * j + 16), bcast32(sums + j));
+        m = _mm512_dpwssd_epi32(m, wk_pair16(mn + 16 * j, mn + 16 * j + 16), wk_bcast32(sums + j));
     return m;
 }
 
@@ -41,8 +33,8 @@ WK_INLINE __m512 block_q4_k(const uint8_t *b, const wk_act *x) {
         WK_UNROLL
         for (int g = 0; g < 8; g++) {
             const __m512i v = wk_line_ahead(qs + 64 * g);
-            lo = dot4(lo, wk_lo4(v), q + 4 * g);
-            hi = dot4(hi, _mm512_and_si512(v, wk_set8(-16)), q + 32 + 4 * g);
+            lo = wk_dot4(lo, wk_lo4(v), q + 4 * g);
+            hi = wk_dot4(hi, _mm512_and_si512(v, wk_set8(-16)), q + 32 + 4 * g);
         }
         const __m512 s0 = _mm512_mul_ps(d, _mm512_cvtepi32_ps(wk_u8_lanes(sc + 32 * c)));
         const __m512 s1 = _mm512_mul_ps(d, _mm512_cvtepi32_ps(wk_u8_lanes(sc + 32 * c + 16)));
@@ -63,8 +55,8 @@ WK_INLINE __m512 chunk_q5_k(__m512 a, const uint8_t *b, const uint8_t *sc, const
     for (int g = 0; g < 8; g++) {
         wk_ahead(qs + 64 * g + FARTHER, 64);
         const __m512i v = wk_line(qs + 64 * g), h = wk_line(b + 256 + 64 * g);
-        lo = dot4(lo, wk_or_and(wk_lo4(v), wk_shift(h, 4 - 2 * c), 0x10), q + 64 * c + 4 * g);
-        hi = dot4(hi, wk_or_and(wk_hi4(v), wk_shift(h, 3 - 2 * c), 0x10), q + 64 * c + 32 + 4 * g);
+        lo = wk_dot4(lo, wk_or_and(wk_lo4(v), wk_shift(h, 4 - 2 * c), 0x10), q + 64 * c + 4 * g);
+        hi = wk_dot4(hi, wk_or_and(wk_hi4(v), wk_shift(h, 3 - 2 * c), 0x10), q + 64 * c + 32 + 4 * g);
     }
     const __m512 s0 = _mm512_mul_ps(d, _mm512_cvtepi32_ps(wk_u8_lanes(sc + 32 * c)));
     const __m512 s1 = _mm512_mul_ps(d, _mm512_cvtepi32_ps(wk_u8_lanes(sc + 32 * c + 16)));
@@ -92,8 +84,8 @@ WK_INLINE void quarters_q6_k(__m512i sum[4][2], const uint8_t *ql, const uint8_t
         const __m512i h = wk_line(qh + 64 * g), v = wk_line_ahead(ql + 64 * g);
         const __m512i lo = wk_or_and(wk_lo4(v), wk_shift(h, 4 - 2 * r), 0x30);
         const __m512i hi = wk_or_and(wk_hi4(v), wk_shift(h, -2 * r), 0x30);
-        sum[r][g / 4] = dot4(sum[r][g / 4], lo, q + 32 * r + 4 * g);
-        sum[r + 2][g / 4] = dot4(sum[r + 2][g / 4], hi, q + 32 * r + 64 + 4 * g);
+        sum[r][g / 4] = wk_dot4(sum[r][g / 4], lo, q + 32 * r + 4 * g);
+        sum[r + 2][g / 4] = wk_dot4(sum[r + 2][g / 4], hi, q + 32 * r + 64 + 4 * g);
     }
 }
 /* Half n of Q6_K: 8 sums of 16, zero point 32 = 128 / 4. */
@@ -130,8 +122,8 @@ WK_INLINE __m512 block_iq4_xs(const uint8_t *b, const wk_act *x) {
         WK_UNROLL
         for (int g = 0; g < 4; g++) {
             const __m512i v = wk_line_ahead(b + 128 + 64 * (4 * j + g));
-            lo = dot4(lo, _mm512_shuffle_epi8(table, wk_lo4(v)), q + 4 * g);
-            hi = dot4(hi, _mm512_shuffle_epi8(table, wk_hi4(v)), q + 16 + 4 * g);
+            lo = wk_dot4(lo, _mm512_shuffle_epi8(table, wk_lo4(v)), q + 4 * g);
+            hi = wk_dot4(hi, _mm512_shuffle_epi8(table, wk_hi4(v)), q + 16 + 4 * g);
         }
         const __m512 s = _mm512_mul_ps(d, _mm512_cvtepi32_ps(wk_scale_iq4_xs(b + 64, sh, j)));
         a = times(_mm512_add_epi32(lo, hi), s, a);
@@ -151,7 +143,7 @@ WK_INLINE __m512i half_q2_k(__m512i all, const uint8_t *b, const wk_act *x, cons
         const __m512i v = wk_line_ahead(b + 320 + 64 * (8 * n + g));
         WK_UNROLL
         for (int j = 0; j < 4; j++)
-            sum[j][g / 4] = dot4(sum[j][g / 4], _mm512_and_si512(v, wk_set8(3 << (2 * j))),
+            sum[j][g / 4] = wk_dot4(sum[j][g / 4], _mm512_and_si512(v, wk_set8(3 << (2 * j))),
                                  q + 32 * j + 4 * g);
     }
     WK_UNROLL
@@ -195,7 +187,7 @@ WK_INLINE __m512i half_q3_k(__m512i all, const uint8_t *b, const uint8_t *sc, co
         const __m512i v = wk_line_ahead(b + 736 + 64 * (8 * n + g)), h = wk_line(b + 224 + 64 * g);
         WK_UNROLL
         for (int j = 0; j < 4; j++)
-            sum[j][g / 4] = dot4(sum[j][g / 4], scaled_q3(v, h, n, j), q + 32 * j + 4 * g);
+            sum[j][g / 4] = wk_dot4(sum[j][g / 4], scaled_q3(v, h, n, j), q + 32 * j + 4 * g);
     }
     WK_UNROLL
     for (int j = 0; j < 8; j++) {

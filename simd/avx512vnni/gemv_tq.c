@@ -3,19 +3,11 @@
 #include "simd/avx512vnni/avx512vnni.h"
 #include "simd/avx512vnni/codes.h"
 
-WK_INLINE __m512i bcast32(const void *p) {
-    int32_t v;
-    memcpy(&v, p, 4);
-    return _mm512_set1_epi32(v);
-}
-WK_INLINE __m512i dot4(__m512i sum, __m512i codes, const int8_t *q) {
-    return _mm512_dpbusd_epi32(sum, codes, bcast32(q));
-}
 /* -(sum of 256 codes). */
 WK_INLINE __m512i start(const int16_t *s32) {
     __m512i sum = _mm512_setzero_si512();
     WK_UNROLL
-    for (int i = 0; i < 8; i += 2) sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi16(-1), bcast32(s32 + i));
+    for (int i = 0; i < 8; i += 2) sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi16(-1), wk_bcast32(s32 + i));
     return sum;
 }
 
@@ -29,7 +21,7 @@ WK_INLINE void digits(__m512i sum[5], const uint8_t *qs, const int8_t *q, const 
             const __mmask64 some = _mm512_cmpge_epu8_mask(v, wk_set8(86));
             const __mmask64 two = _mm512_cmpge_epu8_mask(v, wk_set8((char)171));
             const __m512i c = _mm512_maskz_mov_epi8(some, one);
-            sum[i] = dot4(sum[i], _mm512_mask_add_epi8(c, two, c, one), q + 4 * (n * i + g));
+            sum[i] = wk_dot4(sum[i], _mm512_mask_add_epi8(c, two, c, one), q + 4 * (n * i + g));
             v = _mm512_add_epi8(v, _mm512_add_epi8(v, v));
         }
     }
@@ -53,7 +45,7 @@ WK_INLINE __m512i block_tq2_0(const uint8_t *b, const wk_act *x, const int8_t *q
         const __m512i v = wk_line_ahead(b + 32 + 64 * g);
         WK_UNROLL
         for (int j = 0; j < 4; j++)
-            sum[j] = dot4(sum[j], _mm512_and_si512(v, wk_set8(3 << (2 * j))), q + g / 8 * 128 + 32 * j + g % 8 * 4);
+            sum[j] = wk_dot4(sum[j], _mm512_and_si512(v, wk_set8(3 << (2 * j))), q + g / 8 * 128 + 32 * j + g % 8 * 4);
     }
     const __m512i low = _mm512_add_epi32(sum[0], _mm512_srai_epi32(sum[1], 2));
     return _mm512_add_epi32(low, _mm512_add_epi32(_mm512_srai_epi32(sum[2], 4), _mm512_srai_epi32(sum[3], 6)));

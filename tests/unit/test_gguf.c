@@ -683,6 +683,30 @@ static void test_changed_file(void **state) {
     assert_int_equal(unlink(path), 0);
 }
 
+/* Strings of an array are found by 32-bit offsets: a first one of 4 GiB, which costs no disk. */
+static void test_array_past_32_bits(void **state) {
+    (void)state;
+    char path[] = "/tmp/wk_gguf_XXXXXX";
+    const int fd = mkstemp(path);
+    wk_store *s = NULL;
+    wk_err err = {0};
+    wk_buf b;
+    assert_true(fd >= 0);
+    put_head(&b, 0, 1);
+    put_key(&b, "tokenizer.ggml.tokens", 9);
+    put_n(&b, 8, 4); /* strings */
+    put_n(&b, 2, 8);
+    put_n(&b, (uint64_t)1 << 32, 8);
+    assert_int_equal(write(fd, b.p, b.n), (ssize_t)b.n);
+    assert_int_equal(ftruncate(fd, (off_t)(b.n + ((uint64_t)1 << 32) + 8)), 0); /* and an empty one */
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(wk_store_open(&s, path, &err), WICK_E_UNSUPPORTED);
+    check_sentence(&err, path, "tokenizer.ggml.tokens");
+    check_sentence(&err, path, "longer than 4 GiB, at string 1 of 2");
+    wk_buf_fini(&b);
+    assert_int_equal(unlink(path), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_files),           cmocka_unit_test(test_good_files),
@@ -693,7 +717,7 @@ int main(void) {
         cmocka_unit_test(test_counts_cost_nothing), cmocka_unit_test(test_many_overlaps),
         cmocka_unit_test(test_large_vocabulary),    cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_io_errors),           cmocka_unit_test(test_changed_file),
-        cmocka_unit_test(test_alignment),
+        cmocka_unit_test(test_alignment),          cmocka_unit_test(test_array_past_32_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
